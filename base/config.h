@@ -1,0 +1,139 @@
+/*
+ * config: one schema table in C (key, type, default, range, help) that serves the YAML file,
+ * `--set key=value`, the reference docs (`retake config --docs`) and the stats socket.
+ *
+ * Every value a run depends on stands in rt_config. An unknown key is an error that names the
+ * line and the nearest known key; an ill-typed or out-of-range value names line, key and range.
+ * Threading: plain data. Ownership: an rt_config owns its strings (rt_config_free).
+ */
+#ifndef RT_CONFIG_H
+#define RT_CONFIG_H
+
+#include "base/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RT_TASKS_MAX 16
+
+/* One entry of `tasks:`. `task: NAME` at top level is short for a list of one. */
+typedef struct rt_task_config {
+    char *name;     /* built-in task (chain) or a free name for a data file */
+    char *data;     /* JSONL/JSON file; NULL for a built-in task */
+    char *form;     /* gsm8k | svamp | plain (known by file content when empty) */
+    char *grader;   /* exact | number | choice | yesno | math; "" = the task's own */
+    char *field_problem, *field_answer, *field_solution; /* field names of `plain` data */
+    char *prompt;   /* file with a prompt template ({problem} is replaced); "" = built in */
+    double weight;  /* share of a batch, relative */
+    int64_t limit;  /* use only the first so many records, 0 = all */
+    double eval_share; /* share of records held out for evaluation, drawn by seed */
+    /* knobs of generated tasks */
+    int64_t thoughts_min, thoughts_max, modulus;
+    char *operations; /* of chain: any of "+-*" */
+} rt_task_config;
+
+enum rt_ratio { RT_RATIO_NONE, RT_RATIO_TOKEN, RT_RATIO_SEQUENCE };
+enum rt_aggregation { RT_AGG_TOKEN_MEAN, RT_AGG_SEQUENCE_MEAN, RT_AGG_CONSTANT };
+enum rt_kl { RT_KL_OFF, RT_KL_K1, RT_KL_K2, RT_KL_K3 };
+enum rt_baseline { RT_BASELINE_NONE, RT_BASELINE_MEAN, RT_BASELINE_LEAVE_ONE_OUT, RT_BASELINE_BATCH_MEAN };
+enum rt_dtype { RT_F32, RT_BF16, RT_F16, RT_I32, RT_Q8_0, RT_Q4_0, RT_Q4_1 };
+enum rt_schedule { RT_SCHEDULE_CONSTANT, RT_SCHEDULE_LINEAR, RT_SCHEDULE_COSINE };
+
+/* Objective settings (design: algorithms are data). Filled from the preset, then overridden. */
+typedef struct rt_objective {
+    int ratio;              /* enum rt_ratio */
+    double clip_low, clip_high; /* bounds 1−low, 1+high; 0 and 0 = no clipping */
+    double clip_dual;       /* 0 = off; c: where A < 0 the term is at most −A·c */
+    double ratio_max;       /* CISPO: stop-gradient weight min(r, ratio_max); 0 = off */
+    int aggregation;        /* enum rt_aggregation */
+    double constant;        /* divisor of RT_AGG_CONSTANT, tokens */
+    int kl;                 /* enum rt_kl */
+    double kl_coef;
+} rt_objective;
+
+typedef struct rt_advantage_settings {
+    int baseline;      /* enum rt_baseline */
+    int std_ddof;      /* 0 or 1; −1: no division */
+    double std_eps;    /* added to the deviation */
+    double zero_below; /* all 0 where the deviation is below */
+} rt_advantage_settings;
+
+typedef struct rt_config {
+    struct { int64_t seed, steps, staleness; char *dir; } run;
+    struct { char *path, *dtype, *init; int64_t context; } model; /* dtype f32|bf16; init file|random */
+    rt_task_config tasks[RT_TASKS_MAX];
+    int tasks_count;
+    struct {
+        char *name;      /* preset */
+        char *plan;      /* group (later: rrpo, srpo, …), from the preset */
+        int64_t problems; /* per step */
+        int64_t samples;  /* per problem: the group size */
+        int64_t updates;  /* optimizer steps a batch is cut into */
+        bool skip_degenerate; /* drop groups whose advantages are all zero */
+        rt_objective objective;
+        rt_advantage_settings advantage;
+    } algorithm;
+    struct { double temperature, top_p; int64_t top_k, max_tokens; } sampling;
+    struct { char *delimiter, *terminal; int64_t max, tokens_max; } thoughts;
+    struct {
+        double lr, beta1, beta2, eps, weight_decay, clip;
+        char *schedule;          /* constant | linear | cosine */
+        int64_t warmup_steps;
+        int64_t schedule_steps;  /* decay length; 0 = run.steps × updates */
+        int64_t micro_tokens;    /* token budget of a micro-batch */
+        int64_t threads;         /* 0 = decided by the supervisor, else all cores */
+        int64_t checkpoint_every, checkpoints_kept; /* steps, files */
+        bool recompute;          /* activation recomputation by layer */
+        char *check_logprobs;    /* all | first | none */
+        char *device;            /* cpu (cuda later), ref for the specification */
+    } learner;
+    struct { int64_t count, slots, threads, cache_tokens; char *device; } actors;
+    struct {
+        char *address;           /* "" = ipc in the run folder; tcp://HOST with ports from `port` on */
+        int64_t port;            /* first of four consecutive TCP ports */
+        int64_t heartbeat_ms, liveness, lease_timeout_ms, chunk_bytes, window;
+        int64_t step_timeout_ms; /* stall report after so long without progress */
+    } coordinator;
+    struct { int64_t every, problems, samples; bool greedy; double temperature; } eval;
+    struct {
+        int64_t steps, batch;     /* of `retake sft` */
+        char *data;               /* JSONL of prompt/completion; "" = the tasks' own solutions */
+        double wrong_facts, wrong_share; /* careless teacher of chain: share of facts, how often stated */
+        double localize_share, localize_share_end, verdict_weight; /* localization examples mixed in */
+        int64_t eval_problems;
+        int64_t phase_steps;      /* second phase begins here (0 = one phase) */
+        int64_t phase_batch; double phase_lr;
+    } sft;
+    struct { char *level; } log;
+} rt_config;
+
+/* Where a text came from, for error messages: a file name or "--set". */
+int rt_config_default(rt_config *config, rt_error *err);
+/* Reads a YAML file into config (all defaults first, then the preset of `algorithm`, then the
+ * file's own keys, then each of sets[i] = "key=value"). */
+int rt_config_load(rt_config *config, const char *path, const char *const *sets, int sets_count,
+                   rt_error *err);
+int rt_config_parse(rt_config *config, const char *text, size_t bytes, const char *from,
+                    const char *const *sets, int sets_count, rt_error *err);
+/* Writes the resolved config as YAML that rt_config_load reads back to the same values. */
+void rt_config_write(const rt_config *config, rt_buf *out);
+/* Hash over all keys that determine the weights (not dir, log level, addresses, counts). */
+uint64_t rt_config_fingerprint(const rt_config *config);
+/* Markdown reference of every key, made from the table. */
+void rt_config_docs(rt_buf *out);
+void rt_config_free(rt_config *config);
+
+/* Presets: name → objective + advantage settings; the one table of algorithms. */
+typedef struct rt_preset {
+    const char *name, *plan, *about;
+    rt_objective objective;
+    rt_advantage_settings advantage;
+} rt_preset;
+const rt_preset *rt_preset_find(const char *name); /* NULL: unknown */
+const rt_preset *rt_preset_at(int index);          /* NULL: past the end */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

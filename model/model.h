@@ -1,0 +1,237 @@
+/*
+ * model: the language model: files, tokenizer, one forward over a forest of tokens, training
+ * passes, generation engine. Knows nothing of messages, tasks or algorithms.
+ *
+ * Threading: an object belongs to one thread at a time; distinct objects are independent.
+ * rt_tokenizer and rt_model are read-only after loading and may be shared by threads
+ * (tokenizer: give each thread its own rt_tokenizer_scratch-free calls, they lock nothing).
+ * Ownership: *borrows*, *copies*, *takes* as in base.h. Letters: B sequences, T tokens, R rows,
+ * D model, F feed-forward, L layers, H query heads, K key-value heads, S head size, V vocabulary.
+ */
+#ifndef RT_MODEL_H
+#define RT_MODEL_H
+
+#include "base/base.h"
+#include "base/config.h"
+#include "model/ops/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- architecture and weights --------------------------------------------------------------- */
+
+typedef struct rt_arch {
+    char family[16];            /* "llama" */
+    int layers, d, f, heads, kv_heads, head_size, vocab, context;
+    float norm_eps;
+    bool tied;                  /* head = embedding table */
+    double rope_theta;
+    /* llama3 rope scaling; factor 0 = none */
+    double rope_factor, rope_low, rope_high, rope_original;
+    int bos, eos[8], eos_count; /* −1: none */
+} rt_arch;
+
+/* One tensor of the flat parameter vector. The order is canonical (embed, layers ascending with
+ * q k v o, gate up down, norms; final norm; head when untied) and is the same in files,
+ * broadcasts, gradients and optimizer state: offset counts elements, tensors touch each other. */
+typedef struct rt_tensor {
+    char name[96];              /* Hugging Face name */
+    int rows, cols;             /* cols 1 for vectors (norm weights) */
+    size_t offset, count;
+} rt_tensor;
+
+/* All weights as one flat vector of one dtype, with the table that names its parts. */
+typedef struct rt_weights {
+    rt_arch arch;
+    int dtype;                  /* RT_F32 or RT_BF16 */
+    rt_tensor *tensors;
+    int tensors_count;
+    size_t count;               /* elements of all */
+    void *data;                 /* count × 4 or 2 bytes, 64-byte aligned */
+} rt_weights;
+
+int rt_weights_new(rt_weights **weights, const rt_arch *arch, int dtype, rt_error *err); /* zeros */
+void rt_weights_free(rt_weights **weights);
+const rt_tensor *rt_weights_find(const rt_weights *weights, const char *name); /* NULL: none */
+size_t rt_weights_bytes(const rt_weights *weights);
+/* Normal(0, 0.02) matrices (output projections scaled by 1/sqrt(2L)), ones for norms. */
+void rt_weights_randomize(rt_weights *weights, uint64_t seed);
+/* to (bf16 or f32) = from rounded to nearest even / widened. Same arch. */
+void rt_weights_convert(rt_weights *to, const rt_weights *from);
+rt_hash128 rt_weights_hash(const rt_weights *weights); /* of arch, dtype and bytes */
+
+/* ---- files ------------------------------------------------------------------------------------ */
+
+/* Loads MODEL: a Hugging Face folder (config.json + model.safetensors or its index), a .gguf
+ * file, a checkpoint folder, or a run folder (its newest checkpoint). dtype: of the result; stored types
+ * are converted (bf16→f32 exact, f32→bf16 rounded, quantized blocks dequantized in float). */
+int rt_model_load(rt_weights **weights, const char *path, int dtype, rt_error *err);
+/* Only config.json / GGUF metadata. */
+int rt_arch_load(rt_arch *arch, const char *path, rt_error *err);
+/* Resolves a run folder or checkpoint to the Hugging Face folder inside; else copies path. */
+int rt_model_resolve(const char *path, rt_buf *resolved, rt_error *err);
+/* Writes config.json and model.safetensors that transformers and vLLM open, and copies
+ * tokenizer files from `tokenizer_from` (a model path; GGUF: rebuilt tokenizer.json) when not NULL. */
+int rt_model_save(const rt_weights *weights, const char *dir, const char *tokenizer_from,
+                  rt_error *err);
+
+/* safetensors, any content. Reading maps the file; every offset is checked before use. */
+typedef struct rt_st_tensor {
+    const char *name;
+    int dtype;                  /* RT_F32, RT_BF16, RT_F16, RT_I32 */
+    int dims;
+    int64_t shape[4];
+    const void *data;
+    size_t bytes;
+} rt_st_tensor;
+typedef struct rt_safetensors rt_safetensors;
+int rt_safetensors_open(rt_safetensors **file, const char *path, rt_error *err);
+int rt_safetensors_parse(rt_safetensors **file, const void *data, size_t bytes, rt_error *err); /* borrows */
+int rt_safetensors_count(const rt_safetensors *file);
+const rt_st_tensor *rt_safetensors_at(const rt_safetensors *file, int index);
+const rt_st_tensor *rt_safetensors_find(const rt_safetensors *file, const char *name);
+const char *rt_safetensors_metadata(const rt_safetensors *file, const char *key); /* NULL: none */
+void rt_safetensors_close(rt_safetensors **file);
+/* Atomic write. metadata: key, value, key, value, …, NULL; may be NULL. */
+int rt_safetensors_write(const char *path, const rt_st_tensor *tensors, int count,
+                         const char *const *metadata, rt_error *err);
+
+/* ---- tokenizer -------------------------------------------------------------------------------- */
+
+typedef struct rt_tokenizer rt_tokenizer;
+/* From a Hugging Face folder (tokenizer.json), a .gguf file, a checkpoint or a run folder. */
+int rt_tokenizer_load(rt_tokenizer **tokenizer, const char *path, rt_error *err);
+int rt_tokenizer_parse(rt_tokenizer **tokenizer, const char *json, size_t bytes, rt_error *err);
+void rt_tokenizer_free(rt_tokenizer **tokenizer);
+int rt_tokenizer_vocab(const rt_tokenizer *tokenizer); /* largest id + 1 */
+/* Appends ids of text (special tokens inside are recognised, none are added). Any bytes. The
+ * result is malloc'ed by rt_realloc into *ids (capacity in *capacity), *count is advanced. */
+int rt_tokenizer_encode(const rt_tokenizer *tokenizer, const char *text, size_t bytes,
+                        int32_t **ids, size_t *count, size_t *capacity, rt_error *err);
+/* Appends the exact bytes of ids; unknown ids add nothing. */
+void rt_tokenizer_decode(const rt_tokenizer *tokenizer, const int32_t *ids, size_t count, rt_buf *out);
+const char *rt_tokenizer_bytes(const rt_tokenizer *tokenizer, int32_t id, size_t *bytes); /* one token */
+int rt_tokenizer_special(const rt_tokenizer *tokenizer, const char *text); /* id or −1 */
+
+/* ---- the network: weights packed for a backend ------------------------------------------------ */
+
+typedef struct rt_net rt_net;
+/* Makes room for weights of this arch and dtype on ops (borrows ops). */
+int rt_net_new(rt_net **net, const rt_arch *arch, int dtype, rt_ops *ops, rt_error *err);
+void rt_net_set(rt_net *net, const rt_weights *weights); /* same arch and dtype: packs all */
+/* Packs one tensor given its words, so that a chunked broadcast needs no second full copy. */
+void rt_net_set_tensor(rt_net *net, const rt_tensor *tensor, const void *words);
+void rt_net_free(rt_net **net);
+const rt_arch *rt_net_arch(const rt_net *net);
+
+/* ---- forest: runs of tokens with parents, K/V pages owned by nodes ------------------------------ */
+
+/* A forest of token runs in a page pool. Node 0…; a node continues its parent's last token. A node
+ * may grow (append) while it has no children. Freed nodes give their pages back. Pages are filled at
+ * absolute positions; a child that begins inside a page gets a copy of the shared part, so that
+ * forking at any token costs no forward pass. */
+typedef struct rt_forest rt_forest;
+int rt_forest_new(rt_forest **forest, rt_net *net, int64_t tokens_max, rt_error *err);
+void rt_forest_free(rt_forest **forest);
+void rt_forest_clear(rt_forest *forest);
+/* New node continuing `parent` (−1: a root) after its first `keep` tokens counted from the root
+ * (−1: after its last). Negative result: RT_ERR_LIMIT when pages or nodes are short. */
+int rt_forest_fork(rt_forest *forest, int parent, int keep);
+void rt_forest_release(rt_forest *forest, int node); /* freed once no child or user holds it */
+int rt_forest_length(const rt_forest *forest, int node);   /* tokens from the root */
+int64_t rt_forest_free_tokens(const rt_forest *forest);    /* room left, whole pages */
+
+/* Appends ids to nodes and computes them. One run = one node's new tokens; a node occurs once.
+ * hidden (R, D) of all rows after the final norm stays inside; logits for chosen rows are
+ * got with rt_forest_logits. A row's bits depend only on its path and the weights. */
+typedef struct rt_run {
+    int node;
+    const int32_t *ids;
+    int count;
+} rt_run;
+int rt_forest_forward(rt_forest *forest, const rt_run *runs, int runs_count, rt_error *err);
+/* logits (count, V) of rows of the last forward, numbered over its runs in order. */
+void rt_forest_logits(rt_forest *forest, const int32_t *rows, int count, float *logits);
+
+/* ---- training passes over a forest -------------------------------------------------------------- */
+
+/* Entry: logprob of `target` after row `row`, with g = d loss/d logprob given for backward. */
+typedef struct rt_entry {
+    int32_t row, target;
+} rt_entry;
+
+/* A trie of the sequences of one micro-batch: shared prefixes are computed once. */
+typedef struct rt_trainer rt_trainer;
+int rt_trainer_new(rt_trainer **trainer, rt_net *net, int64_t tokens_max, bool recompute, rt_error *err);
+void rt_trainer_free(rt_trainer **trainer);
+/* sequences[i] = ids of length lengths[i]; returns distinct rows after sharing, row_of[i][t] filled. */
+int rt_trainer_plan(rt_trainer *trainer, const int32_t *const *sequences, const int32_t *lengths,
+                    int count, int32_t **row_of, rt_error *err);
+/* Forward over the planned rows; logprob[e] at temperature. keep: saves what backward needs. */
+int rt_trainer_forward(rt_trainer *trainer, const rt_entry *entries, int count, float temperature,
+                       bool keep, float *logprob, rt_error *err);
+/* Adds the gradient of Σ g[e]·logprob[e] to grad (flat f32, canonical order). */
+int rt_trainer_backward(rt_trainer *trainer, const rt_entry *entries, const float *g, int count,
+                        float temperature, float *grad, rt_error *err);
+/* logits (V) of one planned row after forward (verify). */
+void rt_trainer_logits(rt_trainer *trainer, int row, float *logits);
+
+/* ---- generation engine ---------------------------------------------------------------------------- */
+
+typedef struct rt_sampling {
+    double temperature; /* 0 = greedy (log-probs are then of temperature 1) */
+    double top_p;       /* 1 = off */
+    int top_k;          /* 0 = off */
+    int max_tokens;
+    uint64_t seed;      /* Philox key; counter = (trajectory id, token index) */
+    const char *const *stops; /* on decoded text; the completing token is kept whole */
+    int stops_count;
+    bool ignore_eos;
+    /* thoughts: NULL delimiter = off. A thought ends with the token that completes the delimiter or at
+     * tokens_max; the trajectory ends after a thought that contains `terminal`, or thoughts_max. */
+    const char *delimiter, *terminal;
+    int thoughts_max, thought_tokens_max;
+} rt_sampling;
+
+enum rt_end { RT_END_EOS, RT_END_STOP, RT_END_LENGTH, RT_END_TERMINAL, RT_END_THOUGHTS, RT_END_CONTEXT };
+const char *rt_end_name(int end); /* eos, stop, length, terminal, thoughts, context */
+
+typedef struct rt_completion {
+    uint64_t request, trajectory;
+    int32_t *ids;          /* (ids_count) */
+    float *logprobs;       /* (ids_count) untruncated distribution at the sampling temperature */
+    int32_t *thought_ends; /* (thoughts_count) index into ids just past each thought */
+    int ids_count, thoughts_count;
+    int end;               /* enum rt_end */
+} rt_completion;
+
+typedef struct rt_engine_stats {
+    int64_t tokens_prefill, tokens_decode, steps, active, waiting;
+} rt_engine_stats;
+
+typedef struct rt_engine rt_engine;
+/* slots: sequences decoded together; cache_tokens: size of the page pool (0 = slots × context). */
+int rt_engine_new(rt_engine **engine, rt_net *net, const rt_tokenizer *tokenizer, int slots,
+                  int64_t cache_tokens, rt_error *err);
+void rt_engine_free(rt_engine **engine);
+/* Queues n = count completions of one prefix (computed once), sampled as trajectories[i]. Copies
+ * all. thoughts_before: complete thoughts already in the prefix (they count). */
+int rt_engine_submit(rt_engine *engine, uint64_t request, const int32_t *prefix, int prefix_count,
+                     const uint64_t *trajectories, int count, int thoughts_before,
+                     const rt_sampling *sampling, rt_error *err);
+/* One batch of work: a piece of prefill and one token for each active sequence. Returns the number of
+ * sequences active or waiting after it, or a negative error. */
+int rt_engine_step(rt_engine *engine, rt_error *err);
+/* Takes one finished completion (free with rt_completion_free); false: none. */
+bool rt_engine_collect(rt_engine *engine, rt_completion *completion);
+void rt_completion_free(rt_completion *completion);
+void rt_engine_cancel(rt_engine *engine, uint64_t request);
+/* Weights of the net have changed: drops every cached prefix. Call only with nothing active. */
+void rt_engine_weights_changed(rt_engine *engine);
+rt_engine_stats rt_engine_get_stats(const rt_engine *engine);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
