@@ -1,0 +1,34 @@
+/*
+ * coordinator: the one place with state: plans, leases, weight store, run store, stats. Continues from
+ * the run store and the learner's checkpoint after being killed.
+ *
+ * Threading: one loop thread owns sockets, plans and leases; one writer thread owns the run
+ * store's database, fed through a ring, so that a slow disk never delays a heartbeat or a stats answer.
+ */
+#ifndef RT_COORDINATOR_H
+#define RT_COORDINATOR_H
+
+#include "base/base.h"
+#include "base/config.h"
+
+/* Runs the whole run. 0: all steps done, summary.json written; RT_ERR_STOPPED: asked to stop, state saved. */
+int rt_coordinator_run(const rt_config *config, const rt_log *log, rt_error *err);
+
+/* ---- advantages ------------------------------------------------------------------------------------ */
+
+/* One group: advantage[i] from reward[i] (papers: GRPO, Dr. GRPO, RLOO). Batch-mean baselines
+ * (REINFORCE++) are done over the whole batch by rt_advantages_batch. */
+void rt_advantages(const rt_advantage_settings *settings, const double *reward, int count,
+                   double *advantage);
+void rt_advantages_batch(const rt_advantage_settings *settings, const double *reward, int count,
+                         double *advantage);
+
+/* ---- run store: reading (retake show, audit) --------------------------------------------------------- */
+
+/* Text views of DIR/run.db; what: "", "steps", "problem ID", "trajectory ID", "workers", "events", "step N".
+ * decode: turns token ids into text (the caller has the tokenizer). */
+typedef void rt_decode_fn(void *context, const int32_t *ids, size_t count, rt_buf *out);
+int rt_store_show(const char *dir, const char *const *what, int what_count, bool json,
+                  rt_decode_fn *decode, void *context, rt_buf *out, rt_error *err);
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * tasks: problems with checkable answers: data files, built-in generated tasks with exact
+ * step-by-step solutions, prompts, thoughts on text level, graders. Knows no model, no messages.
+ *
+ * Threading: an rt_taskset is read-only after loading and may be shared. Graders are re-entrant,
+ * bounded in time and memory on any input, and never fail: what they can't decide is RT_UNDECIDED.
+ */
+#ifndef RT_TASKS_H
+#define RT_TASKS_H
+
+#include "base/base.h"
+#include "base/config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- problems ---------------------------------------------------------------------------------- */
+
+enum rt_split { RT_TRAIN, RT_EVAL };
+
+/* One problem. Strings live as long as the arena given to rt_problem_get. */
+typedef struct rt_problem {
+    uint64_t id;          /* task index << 48 | split << 47 | index within the split */
+    int task;             /* index into the set */
+    const char *task_name;
+    const char *problem;  /* the bare problem text */
+    const char *prompt;   /* what the model sees: template applied */
+    const char *gold;     /* the answer to check against */
+    const char *solution; /* worked solution in thoughts (each ends in the delimiter), or NULL */
+    const char *grader;
+} rt_problem;
+
+typedef struct rt_taskset rt_taskset;
+/* Loads every entry of config->tasks. Errors name file and line. Split train/eval by (seed, record
+ * index); generated tasks draw disjoint problem texts for the two splits (by hash of the text). */
+int rt_taskset_load(rt_taskset **set, const rt_config *config, rt_error *err);
+void rt_taskset_free(rt_taskset **set);
+int rt_taskset_tasks(const rt_taskset *set);
+const char *rt_taskset_name(const rt_taskset *set, int task);
+/* Number of problems of a split; generated tasks: a large constant. */
+int64_t rt_taskset_count(const rt_taskset *set, int task, int split);
+/* Problem `index` of a split; a function of (set, seed, task, split, index) only. */
+int rt_problem_get(const rt_taskset *set, int task, int split, int64_t index, rt_arena *arena,
+                   rt_problem *problem, rt_error *err);
+/* Problem number `cursor` of training: tasks mixed by weight, records in seeded epochs; a function of
+ * (seed, cursor), so that a step's problems are known from its number alone. */
+int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_problem *problem,
+                    rt_error *err);
+
+/* ---- the careless teacher and localization examples of `chain` (warm start) ---------------------- */
+
+/* A supervised example: prompt, completion and, per completion byte span, a loss weight. */
+typedef struct rt_example {
+    const char *prompt, *completion;
+    /* spans of the completion (bytes) with weight ≠ 1; spans_count of them, ascending */
+    struct rt_span { int begin, end; double weight; } spans[64];
+    int spans_count;
+} rt_example;
+/* Example number `cursor` of supervised training: the tasks' own solutions. For `chain`:
+ * sft.wrong_facts of the 210 facts (seeded) have one fixed wrong result which the solutions state with
+ * probability sft.wrong_share; with probability `localize` the example is a localization one (problem and
+ * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}). */
+int rt_example_next(const rt_taskset *set, const rt_config *config, int64_t cursor, double localize,
+                    rt_arena *arena, rt_example *example, rt_error *err);
+
+/* ---- graders -------------------------------------------------------------------------------------- */
+
+enum rt_grade { RT_UNDECIDED = 0, RT_WRONG = 1, RT_CORRECT = 2 };
+const char *rt_grade_name(int grade);
+
+typedef struct rt_verdict {
+    int grade;            /* enum rt_grade */
+    double reward;        /* [0, 1]; undecided: 0 */
+    char extracted[256];  /* what was taken as the answer, cut; "" = nothing found */
+} rt_verdict;
+
+/* grader: exact | number | choice | yesno | math. Unknown name: RT_ERR_USAGE. */
+int rt_grade_response(const char *grader, const char *response, size_t response_bytes,
+                      const char *gold, rt_verdict *verdict, rt_error *err);
+/* Content of the last (or first) \boxed{…}, braces balanced; false: none that is complete. */
+bool rt_boxed_last(const char *text, size_t bytes, const char **begin, size_t *content_bytes);
+bool rt_boxed_first(const char *text, size_t bytes, const char **begin, size_t *content_bytes);
+
+/* Exact first wrong thought (from 1) of a response to a built-in task's problem; 0: none is wrong;
+ * −1: the task has no oracle. thoughts: text split at the delimiter. */
+int rt_oracle_first_wrong(const char *task, const char *problem, const char *const *thoughts, int count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
