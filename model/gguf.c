@@ -374,7 +374,7 @@ int rt_gguf_open(rt_gguf **gguf, const char *path, rt_error *err)
     code = rt_gguf_parse(gguf, map.data, map.bytes, err);
     if (code != RT_OK) {
         rt_map_close(&map);
-        rt_error_prefix(err, "%s: ", path);
+        rt_error_prefix(err, "%s", path);
         return code;
     }
     (*gguf)->map = map;

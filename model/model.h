@@ -32,9 +32,9 @@ typedef struct rt_arch {
     int bos, eos[8], eos_count; /* −1: none */
 } rt_arch;
 
-/* One tensor of the flat parameter vector. The order is canonical (embed, layers ascending with
- * q k v o, gate up down, norms; final norm; head when untied) and is the same in files,
- * broadcasts, gradients and optimizer state: offset counts elements, tensors touch each other. */
+/* One tensor of the flat parameter vector. The order is canonical (embed; layers ascending, each
+ * input norm, q k v o, post-attention norm, gate up down; final norm; head when untied) and is the
+ * same in files, broadcasts, gradients and optimizer state: offset counts elements, tensors touch. */
 typedef struct rt_tensor {
     char name[96];              /* Hugging Face name */
     int rows, cols;             /* cols 1 for vectors (norm weights) */
@@ -82,7 +82,7 @@ typedef struct rt_st_tensor {
     int dtype;                  /* RT_F32, RT_BF16, RT_F16, RT_I32 */
     int dims;
     int64_t shape[4];
-    const void *data;
+    const void *data;           /* in a file maybe unaligned: read it with memcpy */
     size_t bytes;
 } rt_st_tensor;
 typedef struct rt_safetensors rt_safetensors;
