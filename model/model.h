@@ -165,7 +165,8 @@ typedef struct rt_entry {
 typedef struct rt_trainer rt_trainer;
 int rt_trainer_new(rt_trainer **trainer, rt_net *net, int64_t tokens_max, bool recompute, rt_error *err);
 void rt_trainer_free(rt_trainer **trainer);
-/* sequences[i] = ids of length lengths[i]; returns distinct rows after sharing, row_of[i][t] filled. */
+/* sequences[i] = ids of length lengths[i]; returns the number of distinct rows after sharing and
+ * fills row_of[i][t] (the caller's memory, lengths[i] each). */
 int rt_trainer_plan(rt_trainer *trainer, const int32_t *const *sequences, const int32_t *lengths,
                     int count, int32_t **row_of, rt_error *err);
 /* Forward over the planned rows; logprob[e] at temperature. keep: saves what backward needs. */

@@ -1,0 +1,211 @@
+/* One model in training: memory, the optimizer step, publication of the working weights. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "learner/internal.h"
+
+static int dtype_of(const rt_config *config)
+{
+    return strcmp(config->model.dtype, "bf16") == 0 ? RT_BF16 : RT_F32;
+}
+
+void rt_learner_publish(rt_learner *learner)
+{
+    if (learner->working != learner->master)
+        rt_weights_convert(learner->working, learner->master);
+    rt_net_set(learner->net, learner->working);
+}
+
+/* Master, moments and counters of a checkpoint; the caller has loaded the working weights.
+ * expected receives the hash that the working weights must have. */
+static int restore(rt_learner *learner, const char *from, char expected[33], rt_error *err)
+{
+    char *path = rt_format("%s/optimizer.safetensors", from);
+    rt_safetensors *file = NULL;
+    int rc = rt_safetensors_open(&file, path, err);
+    const char *names[] = {"master", "m", "v"};
+    void *into[] = {learner->master->data, learner->optimizer.m, learner->optimizer.v};
+    for (int i = 0; rc == 0 && i < 3; i++) {
+        const rt_st_tensor *tensor = rt_safetensors_find(file, names[i]);
+        if (i == 0 && !tensor)
+            continue; /* f32 runs: model.safetensors is the master */
+        if (!tensor || tensor->dtype != RT_F32 ||
+            tensor->bytes != learner->optimizer.count * sizeof(float))
+            rc = rt_fail(err, RT_ERR_INPUT,
+                         "%s: tensor \"%s\" is missing or of another model; remove this checkpoint "
+                         "folder to continue from the one before", path, names[i]);
+        else
+            memcpy(into[i], tensor->data, tensor->bytes);
+    }
+    if (rc == 0) {
+        const char *updates = rt_safetensors_metadata(file, "updates");
+        const char *version = rt_safetensors_metadata(file, "version");
+        const char *hash = rt_safetensors_metadata(file, "weights_hash");
+        snprintf(expected, 33, "%s", hash ? hash : "");
+        if (!updates || !version)
+            rc = rt_fail(err, RT_ERR_INPUT, "%s: has no update counter; remove this checkpoint folder",
+                         path);
+        else {
+            learner->optimizer.updates = strtoll(updates, NULL, 10);
+            learner->version = strtoll(version, NULL, 10);
+        }
+    }
+    if (file)
+        rt_safetensors_close(&file);
+    rt_free(path);
+    return rc;
+}
+
+static int load_weights(rt_learner *learner, const char *from, rt_error *err)
+{
+    const rt_config *config = learner->config;
+    bool random = !from && strcmp(config->model.init, "random") == 0;
+    const char *path = from ? from : config->model.path;
+    if (random) {
+        rt_arch arch;
+        int rc = rt_arch_load(&arch, path, err);
+        if (rc == 0)
+            rc = rt_weights_new(&learner->master, &arch, RT_F32, err);
+        if (rc == 0)
+            rt_weights_randomize(learner->master, (uint64_t)config->run.seed);
+        return rc;
+    }
+    return rt_model_load(&learner->master, path, RT_F32, err);
+}
+
+int rt_learner_new(rt_learner **out, const rt_config *config, const char *from, rt_error *err)
+{
+    rt_learner *learner = rt_alloc(sizeof *learner);
+    learner->config = config;
+    learner->updates_total = config->run.steps * config->algorithm.updates;
+    char expected[33] = "";
+    int rc = rt_ops_open(&learner->ops, config->learner.device, (int)config->learner.threads, err);
+    if (rc == 0)
+        rc = load_weights(learner, from, err);
+    if (rc == 0) {
+        rt_ops *ops = learner->ops;
+        size_t count = learner->master->count;
+        learner->optimizer.count = count;
+        learner->optimizer.m = ops->alloc(ops, count * sizeof(float));
+        learner->optimizer.v = ops->alloc(ops, count * sizeof(float));
+        learner->grad = ops->alloc(ops, count * sizeof(float));
+        if (from)
+            rc = restore(learner, from, expected, err);
+    }
+    if (rc == 0) {
+        int dtype = dtype_of(config);
+        const rt_arch *arch = &learner->master->arch;
+        learner->working = learner->master;
+        if (dtype != RT_F32)
+            rc = rt_weights_new(&learner->working, arch, dtype, err);
+        if (rc == 0)
+            rc = rt_net_new(&learner->net, arch, dtype, learner->ops, err);
+    }
+    if (rc == 0) {
+        rt_learner_publish(learner);
+        char hash[33];
+        rt_hash_hex(rt_weights_hash(learner->working), hash);
+        if (from && strcmp(hash, expected) != 0)
+            rc = rt_fail(err, RT_ERR_INPUT,
+                         "checkpoint %s is damaged: its weights hash to %s, it says %s; remove the folder to "
+                         "continue from the one before", from, hash, expected);
+    }
+    if (rc == 0) {
+        int64_t context = learner->master->arch.context;
+        /* The longest sequence must fit a micro-batch, whatever the budget says. */
+        int64_t longest = config->model.context > 0 ? RT_MIN(config->model.context, context) : context;
+        int64_t tokens = RT_MAX(config->learner.micro_tokens, RT_MIN(longest, 4096));
+        learner->trainer_tokens = (int)tokens;
+        rc = rt_trainer_new(&learner->trainer, learner->net, tokens, config->learner.recompute, err);
+    }
+    if (rc != 0) {
+        rt_learner_free(&learner);
+        return rc;
+    }
+    *out = learner;
+    return 0;
+}
+
+void rt_learner_free(rt_learner **pointer)
+{
+    rt_learner *learner = *pointer;
+    if (!learner)
+        return;
+    if (learner->trainer)
+        rt_trainer_free(&learner->trainer);
+    if (learner->net)
+        rt_net_free(&learner->net);
+    if (learner->working && learner->working != learner->master)
+        rt_weights_free(&learner->working);
+    if (learner->master)
+        rt_weights_free(&learner->master);
+    if (learner->ops) {
+        rt_ops *ops = learner->ops;
+        if (learner->grad) {
+            ops->free(ops, learner->optimizer.m);
+            ops->free(ops, learner->optimizer.v);
+            ops->free(ops, learner->grad);
+        }
+        rt_ops_free(&learner->ops);
+    }
+    struct scratch *s = &learner->scratch;
+    rt_free(s->ids), rt_free(s->lengths), rt_free(s->first), rt_free(s->advantage);
+    rt_free(s->rows), rt_free(s->row_of);
+    rt_free(s->entries), rt_free(s->logp), rt_free(s->old_logp), rt_free(s->g), rt_free(s->mask);
+    rt_free(learner);
+    *pointer = NULL;
+}
+
+int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error *err)
+{
+    const rt_config *config = learner->config;
+    rt_ops *ops = learner->ops;
+    rt_optimizer *optimizer = &learner->optimizer;
+    double norm = sqrt(ops->sum_squares(ops, learner->grad, optimizer->count));
+    *grad_norm = norm;
+    if (!isfinite(norm)) {
+        memset(learner->grad, 0, optimizer->count * sizeof(float));
+        return rt_fail(err, RT_ERR_MATH,
+                       "the gradient norm of update %lld is %f; lower learner.lr or look at the step's "
+                       "trajectories, the last checkpoint is untouched",
+                       (long long)optimizer->updates + 1, norm);
+    }
+    double clip = config->learner.clip;
+    double scale = clip > 0 ? fmin(1, clip / (norm + 1e-6)) : 1;
+    double t = (double)++optimizer->updates;
+    ops->adamw(ops, learner->master->data, optimizer->m, optimizer->v, learner->grad,
+               optimizer->count, (float)scale, (float)lr, (float)config->learner.beta1,
+               (float)config->learner.beta2, (float)config->learner.eps,
+               (float)config->learner.weight_decay, (float)(1 - pow(config->learner.beta1, t)),
+               (float)(1 - pow(config->learner.beta2, t)));
+    memset(learner->grad, 0, optimizer->count * sizeof(float));
+    rt_learner_publish(learner);
+    return 0;
+}
+
+float rt_learner_temperature(const rt_learner *learner)
+{
+    double temperature = learner->config->sampling.temperature;
+    return temperature > 0 ? (float)temperature : 1.0f;
+}
+
+const rt_weights *rt_learner_weights(const rt_learner *learner)
+{
+    return learner->working;
+}
+
+int64_t rt_learner_version(const rt_learner *learner)
+{
+    return learner->version;
+}
+
+void rt_learner_set_version(rt_learner *learner, int64_t version)
+{
+    learner->version = version;
+}
+
+uint64_t rt_learner_tokens(const rt_learner *learner)
+{
+    return atomic_load_explicit(&learner->tokens, memory_order_relaxed);
+}
