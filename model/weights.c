@@ -157,6 +157,17 @@ const rt_tensor *rt_weights_find(const rt_weights *weights, const char *name)
     return NULL;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t text_bytes = strlen(text), end_bytes = strlen(end);
+    return text_bytes >= end_bytes && strcmp(text + text_bytes - end_bytes, end) == 0;
+}
+
+bool rt_tensor_is_vector(const rt_tensor *tensor)
+{
+    return ends_with(tensor->name, "norm.weight");
+}
+
 size_t rt_dtype_bytes(int dtype)
 {
     RT_ASSERT(dtype == RT_F32 || dtype == RT_I32 || dtype == RT_BF16 || dtype == RT_F16);
@@ -168,19 +179,13 @@ size_t rt_weights_bytes(const rt_weights *weights)
     return weights->count * rt_dtype_bytes(weights->dtype);
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t text_bytes = strlen(text), end_bytes = strlen(end);
-    return text_bytes >= end_bytes && strcmp(text + text_bytes - end_bytes, end) == 0;
-}
-
 void rt_weights_randomize(rt_weights *weights, uint64_t seed)
 {
     /* What adds to the residual stream shrinks with depth, so that its variance does not grow. */
     double output = 1.0 / sqrt(2.0 * weights->arch.layers);
     for (int i = 0; i < weights->tensors_count; i++) {
         const rt_tensor *tensor = &weights->tensors[i];
-        bool ones = tensor->cols == 1 && ends_with(tensor->name, "norm.weight");
+        bool ones = rt_tensor_is_vector(tensor);
         bool adds = ends_with(tensor->name, ".o_proj.weight") ||
                     ends_with(tensor->name, ".down_proj.weight");
         float deviation = (float)(0.02 * (adds ? output : 1.0));
