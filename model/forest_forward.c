@@ -1,0 +1,198 @@
+/* Forest: one forward over runs of new tokens, in pieces of a fixed number of rows. */
+#include <string.h>
+
+#include "model/net_internal.h"
+
+/* Rows of one pass. A row's bits do not depend on it; it bounds scratch and keeps it in cache. */
+enum { PASS_ROWS = 512 };
+
+static void buffers_alloc(rt_forest *f, int rows)
+{
+    rt_ops *ops = f->net->ops;
+    const rt_arch *a = &f->net->arch;
+    size_t r = (size_t)rows, d = (size_t)a->d;
+    f->pass_rows = rows;
+    f->b.x = rt_net_floats(ops, r * d);
+    f->b.rstd1 = f->b.rstd2 = rt_net_floats(ops, r);
+    f->b.h1 = f->b.h2 = rt_net_floats(ops, r * d);
+    f->b.qkv = rt_net_floats(ops, r * (size_t)rt_qkv_size(a));
+    f->b.att = rt_net_floats(ops, r * (size_t)rt_q_size(a));
+    f->b.stats = NULL;
+    f->b.mid = rt_net_floats(ops, r * d);
+    f->b.gate_up = rt_net_floats(ops, r * 2 * (size_t)a->f);
+    f->b.act = rt_net_floats(ops, r * (size_t)a->f);
+    f->ids = ops->alloc(ops, r * sizeof(int32_t));
+}
+
+int rt_forest_buffers_new(rt_forest *f, rt_error *err)
+{
+    int64_t tokens = (int64_t)f->kv.pages * RT_PAGE;
+    buffers_alloc(f, (int)RT_MIN(tokens, (int64_t)PASS_ROWS));
+    return f->ids != NULL ? RT_OK : rt_fail(err, RT_ERR_NOMEM, "no room for a forward pass");
+}
+
+static void rows_free(rt_forest *f)
+{
+    rt_ops *ops = f->net->ops;
+    if (f->hidden != NULL) {
+        ops->free(ops, f->hidden);
+        ops->free(ops, f->at);
+    }
+    rt_free(f->at_host);
+    rt_free(f->ids_host);
+}
+
+void rt_forest_buffers_free(rt_forest *f)
+{
+    rt_ops *ops = f->net->ops;
+    if (f->b.x != NULL) {
+        float *all[] = {f->b.x, f->b.rstd1, f->b.h1, f->b.qkv, f->b.att, f->b.mid, f->b.gate_up,
+                        f->b.act};
+        for (size_t i = 0; i < RT_COUNT(all); i++)
+            ops->free(ops, all[i]);
+        ops->free(ops, f->ids);
+    }
+    rows_free(f);
+    if (f->tables != NULL)
+        ops->free(ops, f->tables);
+    rt_free(f->tables_host);
+}
+
+/* Room for `rows` rows and `tables` page numbers; contents of earlier forwards are dropped. */
+static void forward_room(rt_forest *f, int rows, size_t tables)
+{
+    rt_ops *ops = f->net->ops;
+    if (rows > f->rows_capacity) {
+        int capacity = RT_MAX(rows, 2 * f->rows_capacity);
+        rows_free(f);
+        f->hidden = rt_net_floats(ops, (size_t)capacity * (size_t)f->net->arch.d);
+        f->at = ops->alloc(ops, sizeof(rt_row) * (size_t)capacity);
+        f->at_host = rt_alloc(sizeof(rt_row) * (size_t)capacity);
+        f->ids_host = rt_alloc(sizeof(int32_t) * (size_t)capacity);
+        f->rows_capacity = capacity;
+    }
+    if (tables > f->tables_capacity) {
+        size_t capacity = RT_MAX(tables, 2 * f->tables_capacity);
+        if (f->tables != NULL)
+            ops->free(ops, f->tables);
+        rt_free(f->tables_host);
+        f->tables = ops->alloc(ops, sizeof(int32_t) * capacity);
+        f->tables_host = rt_alloc(sizeof(int32_t) * capacity);
+        f->tables_capacity = capacity;
+    }
+}
+
+static int runs_check(const rt_forest *f, const rt_run *runs, int count, rt_error *err)
+{
+    const rt_arch *a = &f->net->arch;
+    int64_t pages = 0, rows = 0;
+    for (int i = 0; i < count; i++) {
+        const rt_run *run = &runs[i];
+        RT_ASSERT(run->count > 0 && run->node >= 0 && run->node < f->nodes_count);
+        const rt_node *node = &f->nodes[run->node];
+        RT_ASSERT(node->live && node->children == 0);
+        if (run->count > a->context - node->length)
+            return rt_fail(err, RT_ERR_LIMIT, "%d tokens after %d do not fit the model's context "
+                           "of %d tokens", run->count, node->length, a->context);
+        for (int t = 0; t < run->count; t++)
+            if (run->ids[t] < 0 || run->ids[t] >= a->vocab)
+                return rt_fail(err, RT_ERR_INPUT, "token id %d is outside the model's vocabulary "
+                               "of %d", run->ids[t], a->vocab);
+        int need = (node->length + run->count + RT_PAGE - 1) / RT_PAGE - node->table_count;
+        pages += RT_MAX(need, 0);
+        rows += run->count;
+    }
+    if (pages > f->pages_free_count)
+        return rt_fail(err, RT_ERR_LIMIT, "%lld K/V pages are needed and %d are free; raise "
+                       "cache_tokens or lower slots", (long long)pages, f->pages_free_count);
+    RT_ASSERT(rows < INT32_MAX);
+    return RT_OK;
+}
+
+/* Lengthens the nodes and writes, for every row, its position and its path's page table. */
+static void rows_place(rt_forest *f, const rt_run *runs, int count)
+{
+    rt_ops *ops = f->net->ops;
+    size_t tables = 0;
+    int rows = 0;
+    for (int i = 0; i < count; i++) {
+        rt_node *node = &f->nodes[runs[i].node];
+        bool room = rt_forest_reserve(f, runs[i].node, node->length + runs[i].count);
+        RT_ASSERT(room);
+        tables += (size_t)node->table_count;
+        rows += runs[i].count;
+    }
+    forward_room(f, rows, tables);
+    size_t at = 0;
+    int row = 0;
+    for (int i = 0; i < count; i++) {
+        rt_node *node = &f->nodes[runs[i].node];
+        memcpy(f->tables_host + at, node->table, sizeof(int32_t) * (size_t)node->table_count);
+        for (int t = 0; t < runs[i].count; t++, row++) {
+            f->at_host[row].position = node->length + t;
+            f->at_host[row].page_table = f->tables + at;
+            f->ids_host[row] = runs[i].ids[t];
+        }
+        node->length += runs[i].count;
+        at += (size_t)node->table_count;
+    }
+    ops->upload(ops, f->tables, f->tables_host, sizeof(int32_t) * tables);
+    ops->upload(ops, f->at, f->at_host, sizeof(rt_row) * (size_t)rows);
+    f->rows = rows;
+}
+
+int rt_forest_forward(rt_forest *f, const rt_run *runs, int runs_count, rt_error *err)
+{
+    RT_ASSERT(runs_count > 0 && rt_net_complete(f->net));
+    int rc = runs_check(f, runs, runs_count, err);
+    if (rc < 0)
+        return rc;
+    rows_place(f, runs, runs_count);
+    rt_net *net = f->net;
+    rt_ops *ops = net->ops;
+    const rt_arch *a = &net->arch;
+    for (int from = 0; from < f->rows; from += f->pass_rows) {
+        int rows = RT_MIN(f->pass_rows, f->rows - from);
+        const rt_row *at = f->at + from;
+        ops->upload(ops, f->ids, f->ids_host + from, sizeof(int32_t) * (size_t)rows);
+        ops->embed(ops, f->b.x, f->ids, net->embed, rows);
+        for (int l = 0; l < a->layers; l++) {
+            rt_kv_view kv = f->kv;
+            kv.layer = l;
+            rt_layer_qkv(net, l, &f->b, &kv, at, rows);
+            rt_layer_rest(net, l, &f->b, &kv, at, rows, f->b.x);
+        }
+        ops->rmsnorm(ops, f->hidden + (size_t)from * (size_t)a->d, f->b.rstd1, f->b.x, net->norm,
+                     rows, a->d, a->norm_eps);
+    }
+    return RT_OK;
+}
+
+void rt_forest_logits_backend(rt_forest *f, const int32_t *rows, int count, float *logits)
+{
+    rt_ops *ops = f->net->ops;
+    int d = f->net->arch.d, v = f->net->arch.vocab;
+    for (int i = 0, n; i < count; i += n) {
+        for (n = 1; i + n < count && rows[i + n] == rows[i] + n; n++)
+            ;
+        RT_ASSERT(rows[i] >= 0 && rows[i] + n <= f->rows);
+        ops->matmul(ops, logits + (size_t)i * (size_t)v, v, f->hidden + (size_t)rows[i] * (size_t)d,
+                    d, rt_net_head(f->net), n, false);
+    }
+}
+
+void rt_forest_logits(rt_forest *f, const int32_t *rows, int count, float *logits)
+{
+    rt_ops *ops = f->net->ops;
+    size_t v = (size_t)f->net->arch.vocab;
+    int step = RT_MIN(count, 16);
+    if (count < 1)
+        return;
+    float *part = rt_net_floats(ops, (size_t)step * v);
+    for (int i = 0; i < count; i += step) {
+        int n = RT_MIN(step, count - i);
+        rt_forest_logits_backend(f, rows + i, n, part);
+        ops->download(ops, logits + (size_t)i * v, part, (size_t)n * v * sizeof(float));
+    }
+    ops->free(ops, part);
+}

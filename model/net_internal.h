@@ -1,0 +1,115 @@
+/*
+ * net_internal: what the forest, the training passes and the engine share: the packed network,
+ * one decoder layer in two halves, and the insides of a forest. Private to model/.
+ *
+ * Generation and training call the same layer functions on the same row inputs, which is why a
+ * token's log-prob has the same bits in both.
+ */
+#ifndef RT_NET_INTERNAL_H
+#define RT_NET_INTERNAL_H
+
+#include "model/model.h"
+
+/* Element offsets of one layer's tensors in the flat parameter vector. */
+typedef struct rt_layer_offsets {
+    size_t q, k, v, o, gate, up, down, norm_attention, norm_mlp;
+} rt_layer_offsets;
+
+typedef struct rt_layer {
+    rt_layer_offsets at;
+    rt_packed *qkv;     // ((H + 2K)·S, D): q, then k, then v
+    rt_packed *o;       // (D, H·S)
+    rt_packed *gate_up; // (2F, D): gate, then up
+    rt_packed *down;    // (D, F)
+    float *norm_attention, *norm_mlp; // (D)
+} rt_layer;
+
+struct rt_net {
+    rt_arch arch;
+    int dtype;
+    rt_ops *ops;
+    rt_layer *layers;
+    size_t embed_at, norm_at, head_at; /* offsets in the flat vector; head_at = embed_at when tied */
+    rt_packed *embed; // (V, D)
+    rt_packed *head;  // (V, D); NULL when tied
+    float *norm;      // (D)
+    float *frequencies; // (S/2), backend memory
+    rt_rope rope;
+    float *staging;   // (D), host: norm words widened before upload
+};
+
+const rt_packed *rt_net_head(const rt_net *net);
+/* Every tensor was given to rt_net_set or rt_net_set_tensor at least once. */
+bool rt_net_complete(const rt_net *net);
+
+static inline int rt_q_size(const rt_arch *arch) { return arch->heads * arch->head_size; }
+static inline int rt_kv_size(const rt_arch *arch) { return arch->kv_heads * arch->head_size; }
+static inline int rt_qkv_size(const rt_arch *arch) { return rt_q_size(arch) + 2 * rt_kv_size(arch); }
+
+/* Backend memory of `count` floats, zeroed; never NULL. */
+float *rt_net_floats(rt_ops *ops, size_t count);
+/* Writes zeros: ops has no fill, and this is rare. */
+void rt_net_zero(rt_ops *ops, float *memory, size_t count);
+
+/* Buffers of one layer for up to R rows. In generation h2 may be h1, and out may be x. */
+typedef struct rt_layer_buffers {
+    float *x;            // (R, D) input of the layer
+    float *rstd1, *h1;   // (R), (R, D)
+    float *qkv;          // (R, (H + 2K)·S), q and k rotated
+    float *att, *stats;  // (R, H·S), (R, H, 2) or NULL
+    float *mid;          // (R, D) after attention and its residual
+    float *rstd2, *h2;   // (R), (R, D)
+    float *gate_up, *act; // (R, 2F), (R, F)
+} rt_layer_buffers;
+
+/* First half: norm, q k v, rotation, K/V into the pages of kv. */
+void rt_layer_qkv(const rt_net *net, int layer, const rt_layer_buffers *b, const rt_kv_view *kv,
+                  const rt_row *at, int rows);
+/* Second half: attention, its residual, the MLP up to act; and, when out is not NULL,
+ * out = mid + down(act). */
+void rt_layer_rest(const rt_net *net, int layer, const rt_layer_buffers *b, const rt_kv_view *kv,
+                   const rt_row *at, int rows, float *out);
+
+/* ---- forest -------------------------------------------------------------------------------- */
+
+typedef struct rt_node {
+    int parent;          /* −1: a root */
+    int start, length;   /* first own position, tokens from the root */
+    int children;
+    bool live, held;     /* held: not yet released by its creator */
+    int32_t *table;      /* table[p] = page of positions 16p… of the whole path */
+    int table_capacity, table_count;
+    int owned_from;      /* table[owned_from…] are this node's own pages */
+} rt_node;
+
+struct rt_forest {
+    rt_net *net;
+    rt_kv_view kv;
+    rt_node *nodes;
+    int nodes_count, nodes_capacity;
+    int *nodes_free, nodes_free_count;
+    int32_t *pages_free;
+    int pages_free_count;
+    /* one pass */
+    int pass_rows;       /* rows the scratch below has room for */
+    rt_layer_buffers b;
+    int32_t *ids;        // (pass_rows), backend memory
+    /* one forward */
+    int rows, rows_capacity;
+    float *hidden;       // (rows_capacity, D), backend memory
+    rt_row *at, *at_host; // (rows_capacity)
+    int32_t *ids_host;   // (rows_capacity)
+    int32_t *tables, *tables_host;
+    size_t tables_capacity;
+};
+
+int rt_forest_pages_free(const rt_forest *forest);
+int rt_forest_pages_owned(const rt_forest *forest, int node);
+/* Gives node pages for positions up to length − 1. False: too few are free, nothing changed. */
+bool rt_forest_reserve(rt_forest *forest, int node, int length);
+/* Like rt_forest_logits, into backend memory. */
+void rt_forest_logits_backend(rt_forest *forest, const int32_t *rows, int count, float *logits);
+int rt_forest_buffers_new(rt_forest *forest, rt_error *err);
+void rt_forest_buffers_free(rt_forest *forest);
+
+#endif

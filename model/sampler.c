@@ -1,0 +1,186 @@
+/* Sampler: greedy, full and truncated sampling from one row of logits. */
+#include "model/sampler.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 64 };
+
+void rt_sampler_init(rt_sampler *s, int v)
+{
+    s->v = v;
+    /* whole blocks: the tail stays 0 */
+    size_t room = ((size_t)v + BLOCK - 1) / BLOCK * BLOCK;
+    s->weights = rt_alloc(room * sizeof(float));
+    s->order = rt_alloc((size_t)v * sizeof(int32_t));
+}
+
+void rt_sampler_drop(rt_sampler *s)
+{
+    rt_free(s->weights);
+    rt_free(s->order);
+    memset(s, 0, sizeof(*s));
+}
+
+static int argmax(const float *logits, int v)
+{
+    int best = -1;
+    float max = -INFINITY;
+    for (int i = 0; i < v; i++) {
+        if (isnan(logits[i]))
+            return RT_ERR_MATH;
+        if (logits[i] > max) {
+            max = logits[i];
+            best = i;
+        }
+    }
+    return best >= 0 && isfinite(max) ? best : RT_ERR_MATH;
+}
+
+/* exp for x ≤ 0 to about 2 units in the last place: x = n·ln 2 + r, a polynomial in r, n into the
+ * exponent. Our own, so that the bits do not hang on the C library; no branches, so that it is
+ * vectorized. Below −87 the result is held at e^−87, about the smallest normal float. */
+static inline float exp_negative(float x)
+{
+    const float round = 12582912.0f; /* 1.5·2^23: adding it rounds to an integer */
+    x = x < -87.0f ? -87.0f : x;
+    float n = x * 1.44269504f + round;
+    n -= round;
+    float r = x - n * 0.693359375f;
+    r -= n * -2.12194440e-4f;
+    float p = 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    int32_t bits = ((int32_t)n + 127) * (1 << 23);
+    float scale;
+    memcpy(&scale, &bits, sizeof(scale));
+    return p * scale;
+}
+
+static void weights_fill(rt_sampler *s, const float *logits, float max, float inverse)
+{
+    int whole = s->v / BLOCK * BLOCK;
+    for (int b = 0; b < whole; b += BLOCK)
+        for (int i = b; i < b + BLOCK; i++)
+            s->weights[i] = exp_negative((logits[i] - max) * inverse);
+    for (int i = whole; i < s->v; i++)
+        s->weights[i] = exp_negative((logits[i] - max) * inverse);
+}
+
+static double block_sum(const float *weights)
+{
+    double sum = 0;
+    for (int i = 0; i < BLOCK; i++)
+        sum += weights[i];
+    return sum;
+}
+
+static double weights_sum(const rt_sampler *s)
+{
+    double total = 0;
+    for (int b = 0; b < s->v; b += BLOCK)
+        total += block_sum(s->weights + b);
+    return total;
+}
+
+/* The token whose running sum passes target. Sums go block by block, as in weights_sum. */
+static int draw(const rt_sampler *s, double target)
+{
+    double before = 0;
+    int last = 0;
+    for (int b = 0; b < s->v; b += BLOCK) {
+        double sum = block_sum(s->weights + b);
+        if (sum > 0) {
+            double within = 0;
+            for (int i = b; i < RT_MIN(b + BLOCK, s->v); i++) {
+                within += s->weights[i];
+                if (s->weights[i] > 0)
+                    last = i;
+                if (before + sum > target && before + within > target)
+                    return i;
+            }
+        }
+        before += sum;
+    }
+    return last; /* u·total rounded up to total */
+}
+
+/* ---- truncation ------------------------------------------------------------------------------ */
+
+typedef struct candidate {
+    float weight;
+    int32_t id;
+} candidate;
+
+static int likelier(const void *a, const void *b)
+{
+    const candidate *x = a, *y = b;
+    if (x->weight != y->weight)
+        return x->weight > y->weight ? -1 : 1;
+    return x->id < y->id ? -1 : 1;
+}
+
+/* Collects ids of weight ≥ floor into order; returns how many, and their mass. */
+static int collect(rt_sampler *s, float floor, double *mass)
+{
+    int count = 0;
+    double sum = 0;
+    for (int i = 0; i < s->v; i++)
+        if (s->weights[i] >= floor) {
+            s->order[count++] = i;
+            sum += s->weights[i];
+        }
+    *mass = sum;
+    return count;
+}
+
+/* Leaves only the kept tokens' weights; returns their sum. Sorting all of a large vocabulary is
+ * slow, so only tokens above a floor are sorted; the floor is lowered until what must be kept is
+ * surely above it. */
+static double truncate_weights(rt_sampler *s, int top_k, double top_p)
+{
+    static const float floors[] = {1e-2f, 1e-4f, 1e-7f, 0.0f};
+    int k = top_k > 0 ? RT_MIN(top_k, s->v) : s->v, count = 0;
+    double total = weights_sum(s), mass = 0;
+    for (size_t i = 0; i < RT_COUNT(floors); i++) {
+        count = collect(s, floors[i], &mass);
+        /* k of the whole are enough for top-k; without it the mass must reach top-p */
+        if (count >= k || (k == s->v && mass >= top_p * total))
+            break;
+    }
+    candidate *sorted = rt_alloc((size_t)count * sizeof(candidate));
+    for (int i = 0; i < count; i++)
+        sorted[i] = (candidate){s->weights[s->order[i]], s->order[i]};
+    qsort(sorted, (size_t)count, sizeof(candidate), likelier);
+    if (k < s->v) {
+        count = RT_MIN(count, k);
+        total = 0;
+        for (int i = 0; i < count; i++)
+            total += sorted[i].weight;
+    }
+    int kept = 0;
+    for (double sum = 0; kept < count && (kept == 0 || sum < top_p * total); kept++)
+        sum += sorted[kept].weight;
+    memset(s->weights, 0, sizeof(float) * (size_t)s->v);
+    for (int i = 0; i < kept; i++)
+        s->weights[sorted[i].id] = sorted[i].weight;
+    rt_free(sorted);
+    return weights_sum(s);
+}
+
+int rt_sample(rt_sampler *s, const float *logits, double temperature, int top_k, double top_p,
+              double u)
+{
+    int best = argmax(logits, s->v);
+    if (best < 0 || temperature <= 0)
+        return best;
+    weights_fill(s, logits, logits[best], (float)(1 / temperature));
+    bool cut = (top_k > 0 && top_k < s->v) || top_p < 1;
+    double total = cut ? truncate_weights(s, top_k, top_p) : weights_sum(s);
+    return draw(s, u * total);
+}

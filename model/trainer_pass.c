@@ -1,0 +1,147 @@
+/* Trainer: forward with saved activations, backward layer by layer. */
+#include "model/trainer_internal.h"
+
+/* Copies the shared begin of pages down the trie: a parent's page is complete before its child's. */
+static void pages_copy(rt_trainer *t, const rt_kv_view *kv)
+{
+    for (int i = 0; i < t->segments_count; i++) {
+        const rt_segment *s = &t->segments[i];
+        if (s->copy_slots > 0)
+            t->net->ops->kv_copy(t->net->ops, kv, s->copy_to, s->copy_from, s->copy_slots, 1);
+    }
+}
+
+/* The way back: the last run first, so that a grandchild's share reaches the grandparent. */
+static void pages_copy_backward(rt_trainer *t, const rt_kv_view *dkv)
+{
+    for (int i = t->segments_count - 1; i >= 0; i--) {
+        const rt_segment *s = &t->segments[i];
+        if (s->copy_slots > 0)
+            t->net->ops->kv_copy_backward(t->net->ops, dkv, s->copy_from, s->copy_to,
+                                          s->copy_slots);
+    }
+}
+
+/* out NULL: only what backward reads. */
+static void layer_forward(rt_trainer *t, int layer, float *out)
+{
+    rt_layer_buffers b = rt_trainer_layer(t, layer);
+    rt_kv_view kv = rt_trainer_kv(t, t->kv, layer);
+    rt_layer_qkv(t->net, layer, &b, &kv, t->at, t->rows);
+    pages_copy(t, &kv);
+    rt_layer_rest(t->net, layer, &b, &kv, t->at, t->rows, out);
+}
+
+int rt_trainer_forward(rt_trainer *t, const rt_entry *entries, int count, float temperature,
+                       bool keep, float *logprob, rt_error *err)
+{
+    rt_net *net = t->net;
+    rt_ops *ops = net->ops;
+    const rt_arch *a = &net->arch;
+    RT_ASSERT(rt_net_complete(net));
+    if (t->rows < 1)
+        return rt_fail(err, RT_ERR_STATE, "a training pass needs planned sequences");
+    if (!(temperature > 0))
+        return rt_fail(err, RT_ERR_USAGE, "log-probs need a temperature above 0, not %g",
+                       (double)temperature);
+    ops->embed(ops, t->x[0], t->ids, net->embed, t->rows);
+    for (int l = 0; l < a->layers; l++)
+        layer_forward(t, l, t->x[l + 1]);
+    ops->rmsnorm(ops, t->hidden, t->rstd, t->x[a->layers], net->norm, t->rows, a->d, a->norm_eps);
+    rt_entries_plan(t, entries, count);
+    rt_trainer_logprobs(t, entries, temperature, logprob);
+    t->kept = keep;
+    return RT_OK;
+}
+
+/* In: dx = d loss / d output of the layer. Out: dx = d loss / d mid. */
+static void mlp_backward(rt_trainer *t, int layer, const rt_layer_buffers *b, float *grad)
+{
+    rt_ops *ops = t->net->ops;
+    const rt_arch *a = &t->net->arch;
+    const rt_layer *w = &t->net->layers[layer];
+    int d = a->d, f = a->f, rows = t->rows;
+    ops->matmul_dx(ops, t->dact, f, t->dx, d, w->down, rows, false);
+    ops->swiglu_backward(ops, t->dgate_up, b->act, t->dact, b->gate_up, rows, f);
+    ops->matmul_dw(ops, grad + w->at.down, t->dx, d, b->act, f, rows, d, f);
+    ops->matmul_dw(ops, grad + w->at.gate, t->dgate_up, 2 * f, b->h2, d, rows, f, d);
+    ops->matmul_dw(ops, grad + w->at.up, t->dgate_up + f, 2 * f, b->h2, d, rows, f, d);
+    ops->matmul_dx(ops, t->dh, d, t->dgate_up, 2 * f, w->gate_up, rows, false);
+    ops->rmsnorm_backward(ops, t->dx, grad + w->at.norm_mlp, t->dh, b->mid, b->rstd2, w->norm_mlp,
+                          rows, d);
+}
+
+static void dkv_clear(rt_trainer *t, const rt_kv_view *dkv)
+{
+    size_t page = 2 * RT_PAGE * (size_t)dkv->head_size;
+    for (int k = 0; k < dkv->kv_heads; k++)
+        rt_net_zero(t->net->ops, dkv->pool + (size_t)k * (size_t)dkv->pages * page,
+                    (size_t)t->pages * page);
+}
+
+/* In: dx = d loss / d mid. Out: dx = d loss / d input of the layer. */
+static void attention_backward(rt_trainer *t, int layer, const rt_layer_buffers *b, float *grad)
+{
+    rt_ops *ops = t->net->ops;
+    const rt_arch *a = &t->net->arch;
+    const rt_layer *w = &t->net->layers[layer];
+    int d = a->d, rows = t->rows, q = rt_q_size(a), kv_size = rt_kv_size(a), qkv = rt_qkv_size(a);
+    rt_kv_view kv = rt_trainer_kv(t, t->kv, layer), dkv = rt_trainer_kv(t, t->dkv, 0);
+    ops->matmul_dx(ops, t->datt, q, t->dx, d, w->o, rows, false);
+    ops->matmul_dw(ops, grad + w->at.o, t->dx, d, b->att, q, rows, d, q);
+    dkv_clear(t, &dkv);
+    ops->attention_backward(ops, t->dqkv, qkv, &dkv, t->datt, q, b->att, q, b->stats, b->qkv, qkv,
+                            a->heads, &kv, t->at, rows);
+    pages_copy_backward(t, &dkv);
+    ops->kv_gather(ops, &dkv, t->dqkv + q, t->dqkv + q + kv_size, qkv, t->at, rows);
+    ops->rope(ops, t->dqkv, qkv, a->heads + a->kv_heads, &t->net->rope, t->at, rows, -1);
+    ops->matmul_dw(ops, grad + w->at.q, t->dqkv, qkv, b->h1, d, rows, q, d);
+    ops->matmul_dw(ops, grad + w->at.k, t->dqkv + q, qkv, b->h1, d, rows, kv_size, d);
+    ops->matmul_dw(ops, grad + w->at.v, t->dqkv + q + kv_size, qkv, b->h1, d, rows, kv_size, d);
+    ops->matmul_dx(ops, t->dh, d, t->dqkv, qkv, w->qkv, rows, false);
+    ops->rmsnorm_backward(ops, t->dx, grad + w->at.norm_attention, t->dh, b->x, b->rstd1,
+                          w->norm_attention, rows, d);
+}
+
+int rt_trainer_backward(rt_trainer *t, const rt_entry *entries, const float *g, int count,
+                        float temperature, float *grad, rt_error *err)
+{
+    rt_net *net = t->net;
+    rt_ops *ops = net->ops;
+    const rt_arch *a = &net->arch;
+    if (!t->kept)
+        return rt_fail(err, RT_ERR_STATE, "backward needs a forward that kept its activations");
+    if (!(temperature > 0))
+        return rt_fail(err, RT_ERR_USAGE, "log-probs need a temperature above 0, not %g",
+                       (double)temperature);
+    if (count == 0)
+        return RT_OK;
+    rt_entries_plan(t, entries, count);
+    rt_trainer_logits_backward(t, entries, g, temperature, grad);
+    rt_net_zero(ops, t->dx, (size_t)t->rows * (size_t)a->d);
+    ops->rmsnorm_backward(ops, t->dx, grad + net->norm_at, t->dh, t->x[a->layers], t->rstd,
+                          net->norm, t->rows, a->d);
+    for (int l = a->layers - 1; l >= 0; l--) {
+        /* the last layer's activations are still there from the forward */
+        if (t->recompute && l < a->layers - 1)
+            layer_forward(t, l, NULL);
+        rt_layer_buffers b = rt_trainer_layer(t, l);
+        mlp_backward(t, l, &b, grad);
+        attention_backward(t, l, &b, grad);
+    }
+    ops->embed_backward(ops, grad + net->embed_at, t->ids, t->dx, t->rows, a->d);
+    if (t->recompute && a->layers > 1)
+        t->kept = false; /* a second backward would read layer 0's activations as the last layer's */
+    return RT_OK;
+}
+
+void rt_trainer_logits(rt_trainer *t, int row, float *logits)
+{
+    rt_ops *ops = t->net->ops;
+    int v = t->net->arch.vocab, d = t->net->arch.d;
+    RT_ASSERT(row >= 0 && row < t->rows);
+    ops->matmul(ops, t->logits, v, t->hidden + (size_t)row * (size_t)d, d, rt_net_head(t->net), 1,
+                false);
+    t->logits_used_count = 0;
+    ops->download(ops, logits, t->logits, sizeof(float) * (size_t)v);
+}
