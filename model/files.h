@@ -32,8 +32,4 @@ int rt_hf_load(rt_weights **weights, const char *dir, int dtype, rt_error *err);
 int rt_gguf_arch(rt_arch *arch, const rt_gguf *gguf, rt_error *err);
 int rt_gguf_weights(rt_weights **weights, const rt_gguf *gguf, int dtype, rt_error *err);
 
-/* tokenizer.json and tokenizer_config.json with the content of a GGUF file's tokenizer keys. */
-int rt_tokenizer_export(const rt_gguf *gguf, rt_buf *json, rt_error *err);
-int rt_tokenizer_export_config(const rt_gguf *gguf, rt_buf *json, rt_error *err);
-
 #endif
