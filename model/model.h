@@ -113,6 +113,12 @@ int rt_tokenizer_encode(const rt_tokenizer *tokenizer, const char *text, size_t 
 void rt_tokenizer_decode(const rt_tokenizer *tokenizer, const int32_t *ids, size_t count, rt_buf *out);
 const char *rt_tokenizer_bytes(const rt_tokenizer *tokenizer, int32_t id, size_t *bytes); /* one token */
 int rt_tokenizer_special(const rt_tokenizer *tokenizer, const char *text); /* id or −1 */
+/* Trains a byte-level BPE of `vocab` tokens (specials first, then the 256 bytes, then merges) and
+ * appends it to *json as tokenizer.json. Each digit is a token of its own; no merged token contains
+ * a forbidden text. The same input gives the same file. */
+int rt_tokenizer_train(const char *corpus, size_t bytes, int vocab, const char *const *specials,
+                       int specials_count, const char *const *forbidden, int forbidden_count,
+                       rt_buf *json, rt_error *err);
 
 /* ---- the network: weights packed for a backend ------------------------------------------------ */
 
