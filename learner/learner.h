@@ -98,8 +98,10 @@ int rt_checkpoint_newest(const char *dir, rt_buf *path, int64_t *version, rt_err
 
 /* ---- roles ------------------------------------------------------------------------------------------ */
 
-/* The learner process: until the coordinator says stop, SIGINT/SIGTERM, or an error. */
-int rt_learner_run(const rt_config *config, const rt_log *log, rt_error *err);
+/* The learner process: until the coordinator says stop (0), SIGINT/SIGTERM (RT_ERR_STOPPED, state
+ * saved), an error, or no coordinator has been heard for unreachable_ms (RT_ERR_PEER). */
+int rt_learner_run(const rt_config *config, const rt_log *log, int64_t unreachable_ms,
+                   rt_error *err);
 /* `retake sft`: examples of the tasks or of sft.data; writes DIR/{config.yaml,export,checkpoints} and prints progress.
  * stop: set by a signal handler. summary receives one JSON object. */
 int rt_sft_run(const rt_config *config, const rt_log *log, const atomic_bool *stop, rt_buf *summary,
