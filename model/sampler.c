@@ -7,19 +7,24 @@
 
 enum { BLOCK = 64 };
 
+typedef struct rt_candidate {
+    float weight;
+    int32_t id;
+} candidate;
+
 void rt_sampler_init(rt_sampler *s, int v)
 {
     s->v = v;
     /* whole blocks: the tail stays 0 */
     size_t room = ((size_t)v + BLOCK - 1) / BLOCK * BLOCK;
     s->weights = rt_alloc(room * sizeof(float));
-    s->order = rt_alloc((size_t)v * sizeof(int32_t));
+    s->candidates = rt_alloc((size_t)v * sizeof(candidate));
 }
 
 void rt_sampler_drop(rt_sampler *s)
 {
     rt_free(s->weights);
-    rt_free(s->order);
+    rt_free(s->candidates);
     memset(s, 0, sizeof(*s));
 }
 
@@ -112,11 +117,6 @@ static int draw(const rt_sampler *s, double target)
 
 /* ---- truncation ------------------------------------------------------------------------------ */
 
-typedef struct candidate {
-    float weight;
-    int32_t id;
-} candidate;
-
 static int likelier(const void *a, const void *b)
 {
     const candidate *x = a, *y = b;
@@ -125,14 +125,14 @@ static int likelier(const void *a, const void *b)
     return x->id < y->id ? -1 : 1;
 }
 
-/* Collects ids of weight ≥ floor into order; returns how many, and their mass. */
+/* Collects tokens of weight ≥ floor; returns how many, and their mass. */
 static int collect(rt_sampler *s, float floor, double *mass)
 {
     int count = 0;
     double sum = 0;
     for (int i = 0; i < s->v; i++)
         if (s->weights[i] >= floor) {
-            s->order[count++] = i;
+            s->candidates[count++] = (candidate){s->weights[i], i};
             sum += s->weights[i];
         }
     *mass = sum;
@@ -153,9 +153,7 @@ static double truncate_weights(rt_sampler *s, int top_k, double top_p)
         if (count >= k || (k == s->v && mass >= top_p * total))
             break;
     }
-    candidate *sorted = rt_alloc((size_t)count * sizeof(candidate));
-    for (int i = 0; i < count; i++)
-        sorted[i] = (candidate){s->weights[s->order[i]], s->order[i]};
+    candidate *sorted = s->candidates;
     qsort(sorted, (size_t)count, sizeof(candidate), likelier);
     if (k < s->v) {
         count = RT_MIN(count, k);
@@ -169,7 +167,6 @@ static double truncate_weights(rt_sampler *s, int top_k, double top_p)
     memset(s->weights, 0, sizeof(float) * (size_t)s->v);
     for (int i = 0; i < kept; i++)
         s->weights[sorted[i].id] = sorted[i].weight;
-    rt_free(sorted);
     return weights_sum(s);
 }
 

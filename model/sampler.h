@@ -11,7 +11,7 @@
 typedef struct rt_sampler {
     int v;
     float *weights;  // (v) exp((logit − max) / temperature)
-    int32_t *order;  // (v) candidates of a truncated distribution
+    struct rt_candidate *candidates; // (v) of a truncated distribution
 } rt_sampler;
 
 void rt_sampler_init(rt_sampler *sampler, int v);

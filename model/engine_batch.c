@@ -1,0 +1,231 @@
+/* Engine: one step of continuous batching: admission, one forward, sampling. */
+#include <string.h>
+
+#include "model/engine_internal.h"
+
+/* ---- pages ------------------------------------------------------------------------------------ */
+
+/* Free pages that nobody was promised. Every admitted completion was promised all pages it can
+ * ever need, and every admitted request with none running those of one, so nothing deadlocks. */
+static int pages_unpromised(const rt_engine *e)
+{
+    int promised = 0;
+    for (int i = 0; i < e->slots_count; i++) {
+        const rt_slot *slot = &e->slots[i];
+        if (slot->request != NULL)
+            promised += slot->request->own_pages -
+                        (slot->node >= 0 ? rt_forest_pages_owned(e->forest, slot->node) : 0);
+    }
+    for (const rt_request *r = e->head; r != NULL && r->node >= 0; r = r->next) {
+        promised += r->prompt_pages - rt_forest_pages_owned(e->forest, r->node);
+        promised += r->running == 0 ? r->own_pages : 0;
+    }
+    return rt_forest_pages_free(e->forest) - promised;
+}
+
+/* ---- starting completions ---------------------------------------------------------------------- */
+
+static void completion_start(rt_engine *e, rt_request *r)
+{
+    int index = r->started++;
+    rt_slot *slot = &e->slots[e->slots_free[--e->slots_free_count]];
+    r->running++;
+    e->active++;
+    e->stats.waiting--;
+    slot->request = r;
+    slot->node = -1;
+    slot->ids_capacity = slot->thoughts_capacity = 0;
+    slot->boundary = 0;
+    slot->thought_start = 0;
+    slot->thoughts = r->thoughts_before;
+    rt_buf_clear(&slot->text);
+    memset(&slot->c, 0, sizeof(slot->c));
+    slot->c.request = r->id;
+    slot->c.trajectory = r->trajectories[index];
+    int end = rt_slot_push(e, slot, r->first_ids[index], r->first_logprobs[index]);
+    if (end < 0) {
+        slot->node = rt_forest_fork(e->forest, r->node, -1);
+        RT_ASSERT(slot->node >= 0); /* its pages were promised */
+    }
+    /* the prompt's pages stay while a fork holds them */
+    if (r->started == r->count) {
+        rt_forest_release(e->forest, r->node);
+        r->node = -1;
+    }
+    if (end >= 0)
+        rt_slot_finish(e, slot, end);
+}
+
+void rt_engine_start(rt_engine *e)
+{
+    while (e->head != NULL && e->head->first_ids != NULL && e->slots_free_count > 0) {
+        rt_request *r = e->head;
+        /* with none running, the pages of one are promised to it already */
+        if (r->running > 0 && pages_unpromised(e) < r->own_pages)
+            return;
+        if (r->started + 1 == r->count) {
+            e->head = r->next;
+            if (e->head == NULL)
+                e->tail = &e->head;
+        }
+        completion_start(e, r);
+    }
+}
+
+/* ---- planning a step --------------------------------------------------------------------------- */
+
+static void plan_decode(rt_engine *e)
+{
+    e->runs_count = e->rows_count = 0;
+    for (int i = 0; i < e->slots_count; i++) {
+        rt_slot *slot = &e->slots[i];
+        if (slot->request == NULL)
+            continue;
+        e->runs[e->runs_count++] = (rt_run){.node = slot->node, .ids = &slot->last, .count = 1};
+        e->row_slot[e->rows_count] = i;
+        e->row_request[e->rows_count] = slot->request;
+        e->rows[e->rows_count] = e->rows_count;
+        e->rows_count++;
+    }
+}
+
+static bool request_admit(rt_engine *e, rt_request *r)
+{
+    if (pages_unpromised(e) < r->prompt_pages + r->own_pages)
+        return false;
+    r->node = rt_forest_fork(e->forest, -1, -1);
+    return r->node >= 0;
+}
+
+/* Pieces of waiting prefixes, first come first served, up to RT_PREFILL_TOKENS. A prefix is only
+ * begun when slots will be left for it, so that computed prefixes do not pile up. */
+static void plan_prefill(rt_engine *e)
+{
+    int budget = RT_PREFILL_TOKENS, demand = e->active, row = e->runs_count;
+    for (rt_request *r = e->head; r != NULL && budget > 0; r = r->next) {
+        if (r->node < 0 && (demand >= e->slots_count || !request_admit(e, r)))
+            return;
+        demand += r->count - r->started;
+        int count = RT_MIN(budget, r->prefix_count - r->prefilled);
+        if (count == 0)
+            continue;
+        e->runs[e->runs_count++] = (rt_run){.node = r->node, .ids = r->prefix + r->prefilled,
+                                            .count = count};
+        row += count;
+        budget -= count;
+        r->prefilled += count;
+        e->stats.tokens_prefill += count;
+        if (r->prefilled == r->prefix_count) {
+            e->row_slot[e->rows_count] = -1;
+            e->row_request[e->rows_count] = r;
+            e->rows[e->rows_count++] = row - 1;
+        }
+    }
+}
+
+/* ---- sampling ----------------------------------------------------------------------------------- */
+
+static int sample(rt_engine *e, const rt_request *r, uint64_t trajectory, int index,
+                  const float *logits, rt_error *err)
+{
+    const rt_sampling *s = &r->sampling;
+    double u = s->temperature > 0 ? rt_uniform(s->seed, trajectory, (uint64_t)index) : 0;
+    int id = rt_sample(&e->sampler, logits, s->temperature, s->top_k, s->top_p, u);
+    if (id < 0)
+        return rt_fail(err, RT_ERR_MATH, "the model's logits are not finite for trajectory %llu "
+                       "at token %d; its weights are damaged", (unsigned long long)trajectory,
+                       index);
+    return id;
+}
+
+/* Log-probs by the same operation as in training: rows `from`… of the logits buffer, targets in
+ * targets_host, results to logprobs_host. */
+static void logprobs(rt_engine *e, int from, int count, float temperature)
+{
+    rt_ops *ops = e->net->ops;
+    int v = e->net->arch.vocab;
+    ops->upload(ops, e->targets + from, e->targets_host + from, sizeof(int32_t) * (size_t)count);
+    ops->logprob(ops, e->logprobs + from, e->lse + from, e->logits + (size_t)from * (size_t)v,
+                 e->targets + from, count, v, temperature);
+    ops->download(ops, e->logprobs_host + from, e->logprobs + from, sizeof(float) * (size_t)count);
+}
+
+static int prompt_sample(rt_engine *e, rt_request *r, int row, const float *logits, rt_error *err)
+{
+    r->first_ids = rt_alloc(sizeof(int32_t) * (size_t)r->count);
+    r->first_logprobs = rt_alloc(sizeof(float) * (size_t)r->count);
+    for (int i = 0; i < r->count; i++) {
+        int id = sample(e, r, r->trajectories[i], 0, logits, err);
+        if (id < 0)
+            return id;
+        r->first_ids[i] = e->targets_host[row] = id;
+        logprobs(e, row, 1, r->temperature);
+        r->first_logprobs[i] = e->logprobs_host[row];
+    }
+    return RT_OK;
+}
+
+/* Rows from…from+count of this step, which are all slots or all prompts. */
+static int slots_sample(rt_engine *e, int from, int count, rt_error *err)
+{
+    size_t v = (size_t)e->net->arch.vocab;
+    for (int i = 0; i < count; i++) {
+        const rt_slot *slot = &e->slots[e->row_slot[from + i]];
+        int id = sample(e, slot->request, slot->c.trajectory, slot->c.ids_count,
+                        e->logits_host + (size_t)i * v, err);
+        if (id < 0)
+            return id;
+        e->targets_host[i] = id;
+    }
+    for (int i = 0, n; i < count; i += n) {
+        float temperature = e->row_request[from + i]->temperature;
+        for (n = 1; i + n < count && e->row_request[from + i + n]->temperature == temperature; n++)
+            ;
+        logprobs(e, i, n, temperature);
+    }
+    for (int i = 0; i < count; i++) {
+        rt_slot *slot = &e->slots[e->row_slot[from + i]];
+        int end = rt_slot_push(e, slot, e->targets_host[i], e->logprobs_host[i]);
+        if (end >= 0)
+            rt_slot_finish(e, slot, end);
+    }
+    return RT_OK;
+}
+
+static int rows_sample(rt_engine *e, rt_error *err)
+{
+    rt_ops *ops = e->net->ops;
+    size_t v = (size_t)e->net->arch.vocab;
+    int slots = 0;
+    while (slots < e->rows_count && e->row_slot[slots] >= 0)
+        slots++;
+    for (int from = 0, n; from < e->rows_count; from += n) {
+        int end = from < slots ? slots : e->rows_count;
+        n = RT_MIN(e->logits_rows, end - from);
+        rt_forest_logits_backend(e->forest, e->rows + from, n, e->logits);
+        ops->download(ops, e->logits_host, e->logits, (size_t)n * v * sizeof(float));
+        int rc = from < slots ? slots_sample(e, from, n, err) : RT_OK;
+        for (int i = 0; from >= slots && i < n && rc == RT_OK; i++)
+            rc = prompt_sample(e, e->row_request[from + i], i, e->logits_host + (size_t)i * v, err);
+        if (rc < 0)
+            return rc;
+    }
+    return RT_OK;
+}
+
+int rt_engine_step(rt_engine *e, rt_error *err)
+{
+    rt_engine_start(e);
+    plan_decode(e);
+    plan_prefill(e);
+    if (e->runs_count > 0) {
+        int rc = rt_forest_forward(e->forest, e->runs, e->runs_count, err);
+        if (rc == RT_OK)
+            rc = rows_sample(e, err);
+        if (rc < 0)
+            return rc;
+        e->stats.steps++;
+        rt_engine_start(e);
+    }
+    return e->active + (int)e->stats.waiting;
+}

@@ -1,0 +1,77 @@
+/*
+ * engine_internal: requests, slots and the insides of rt_engine. Private to model/.
+ */
+#ifndef RT_ENGINE_INTERNAL_H
+#define RT_ENGINE_INTERNAL_H
+
+#include "model/net_internal.h"
+#include "model/sampler.h"
+
+/* n completions of one prefix. In the queue until all have started, then held by its slots. */
+typedef struct rt_request {
+    struct rt_request *next;
+    uint64_t id;
+    int32_t *prefix;
+    int prefix_count;
+    uint64_t *trajectories;
+    int count, started, running; /* running: in slots */
+    int thoughts_before;
+    rt_sampling sampling;        /* owns its strings */
+    float temperature;           /* of the log-probs */
+    int max_new;                 /* tokens at most, context counted */
+    int prompt_pages, own_pages; /* pages of the prefix, of one completion */
+    int node, prefilled;         /* −1: not admitted; tokens computed */
+    int32_t *first_ids;          /* first token of each completion, once the prefix is computed */
+    float *first_logprobs;
+} rt_request;
+
+/* One completion at work. */
+typedef struct rt_slot {
+    rt_request *request;  /* NULL: free */
+    int node;             /* −1 until its first token must be computed */
+    int32_t last;         /* sampled, not yet computed */
+    rt_completion c;
+    int ids_capacity, thoughts_capacity;
+    rt_buf text;          /* decoded bytes, kept only where stops or thoughts need them */
+    size_t boundary;      /* text and token where the open thought begins */
+    int thought_start, thoughts;
+} rt_slot;
+
+struct rt_engine {
+    rt_net *net;
+    const rt_tokenizer *tokenizer;
+    rt_forest *forest;
+    rt_sampler sampler;
+    rt_slot *slots;
+    int slots_count, active;
+    int *slots_free, slots_free_count;
+    rt_request *head, **tail; /* requests with completions not yet started, by submission */
+    rt_completion *done;      /* ring */
+    int done_first, done_count, done_capacity;
+    rt_engine_stats stats;
+    /* one step */
+    rt_run *runs;
+    int runs_count;
+    int32_t *rows;            /* rows whose logits are wanted: one a slot, then prompts */
+    int *row_slot;            /* slot of a row, −1: a prompt */
+    rt_request **row_request;
+    int rows_count;
+    int32_t *targets_host;
+    float *logprobs_host, *logits_host;
+    float *logits, *logprobs, *lse; // (logits_rows, V), (logits_rows) ×2, backend memory
+    int32_t *targets;
+    int logits_rows;
+};
+
+enum { RT_PREFILL_TOKENS = 512 }; /* of waiting prefixes, a step */
+
+bool rt_engine_thinks(const rt_request *request);
+/* Adds a sampled token to the slot; returns enum rt_end when it completes, else −1. */
+int rt_slot_push(rt_engine *engine, rt_slot *slot, int32_t id, float logprob);
+void rt_slot_finish(rt_engine *engine, rt_slot *slot, int end);
+void rt_engine_done(rt_engine *engine, const rt_completion *completion);
+void rt_request_free(rt_engine *engine, rt_request *request);
+/* Starts computed completions in submission order while slots and pages last. */
+void rt_engine_start(rt_engine *engine);
+
+#endif
