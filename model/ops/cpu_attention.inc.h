@@ -1,0 +1,526 @@
+/*
+ * Rotary positions, the paged K/V store, attention and its gradient, included by cpu_kernels.c.
+ *
+ * Attention works on blocks: rows next to each other on one path (same page table, positions
+ * one after the other) that end in the same page, times the query heads of one key-value head.
+ * A block only saves loads: every row's chains run over absolute positions in ascending order
+ * whatever block it is in. Slots beyond a row's position are never multiplied into its result,
+ * so what an earlier user left in a page cannot show.
+ */
+
+/* ---- rotary positions ------------------------------------------------------------------------ */
+
+/* cos and sin of an angle ≥ 0 in double, straight-line so that loops over it vectorize: the
+ * angle minus the nearest multiple of π/2, then Taylor polynomials on |r| ≤ π/4 (error below
+ * 1e-15), then the quadrant. Exact enough for angles below 2^30. */
+RT_INLINE void cos_sin(double angle, double *c, double *s)
+{
+    double shifted = fma(angle, 0.63661977236758138, 6755399441055744.0);
+    double n = shifted - 6755399441055744.0;
+    double r = fma(n, -1.5707963267948966, angle);
+    r = fma(n, -6.123233995736766e-17, r);
+    double z = r * r, a = -1.0 / 1307674368000.0, b = -1.0 / 87178291200.0;
+    a = fma(a, z, 1.0 / 6227020800.0);
+    a = fma(a, z, -1.0 / 39916800.0);
+    a = fma(a, z, 1.0 / 362880.0);
+    a = fma(a, z, -1.0 / 5040.0);
+    a = fma(a, z, 1.0 / 120.0);
+    a = fma(a, z, -1.0 / 6.0);
+    b = fma(b, z, 1.0 / 479001600.0);
+    b = fma(b, z, -1.0 / 3628800.0);
+    b = fma(b, z, 1.0 / 40320.0);
+    b = fma(b, z, -1.0 / 720.0);
+    b = fma(b, z, 1.0 / 24.0);
+    b = fma(b, z, -0.5);
+    double sine = fma(a * z, r, r), cosine = fma(b, z, 1.0);
+    uint64_t quadrant;
+    memcpy(&quadrant, &shifted, sizeof quadrant);
+    bool odd = quadrant & 1;
+    double x = odd ? sine : cosine, y = odd ? cosine : sine;
+    *c = (quadrant + 1) & 2 ? -x : x;
+    *s = quadrant & 2 ? -y : y;
+}
+
+#define ROPE_CHUNK 64
+
+static void rope_row(float *x, int heads, const rt_rope *rope, int position, int sign)
+{
+    int half = rope->head_size / 2;
+    for (int first = 0; first < half; first += ROPE_CHUNK) {
+        float c[ROPE_CHUNK], s[ROPE_CHUNK];
+        int count = RT_MIN(ROPE_CHUNK, half - first);
+        for (int i = 0; i < count; i++) {
+            double cosine, sine;
+            cos_sin((double)position * (double)rope->frequencies[first + i], &cosine, &sine);
+            c[i] = (float)cosine;
+            s[i] = (float)(sign * sine);
+        }
+        for (int h = 0; h < heads; h++) {
+            float *low = x + (size_t)h * 2 * (size_t)half + first, *high = low + half;
+            for (int i = 0; i < count; i += 16) {
+                int n = count - i;
+                vf a = vload_to(low + i, n), b = vload_to(high + i, n);
+                vf cosine = vload_to(c + i, n), sine = vload_to(s + i, n);
+                vf turned = vmul(b, sine);
+                vstore_to(low + i, vfma(a, cosine, vsub(vzero(), turned)), n);
+                vstore_to(high + i, vfma(b, cosine, vmul(a, sine)), n);
+            }
+        }
+    }
+}
+
+static void cpu_rope(rt_ops *ops, float *x, int x_ld, int heads, const rt_rope *rope,
+                     const rt_row *at, int rows, int sign)
+{
+    int threads = threads_for(ops, (double)rows * rope->head_size * (heads + 10) / 8);
+    PARALLEL_FOR(threads)
+    for (int r = 0; r < rows; r++)
+        rope_row(x + (size_t)r * (size_t)x_ld, heads, rope, at[r].position, sign);
+}
+
+/* ---- the paged store --------------------------------------------------------------------------- */
+
+static float *page_of(const rt_kv_view *kv, int head, const rt_row *at, int position)
+{
+    return kv_page(kv, head, at->page_table[position / RT_PAGE]);
+}
+
+static void cpu_kv_store(rt_ops *ops, const rt_kv_view *kv, const float *k, const float *v,
+                         int ld, const rt_row *at, int rows)
+{
+    size_t s = (size_t)kv->head_size;
+    int threads = threads_for(ops, (double)rows * kv->kv_heads * (double)s);
+    PARALLEL_FOR(threads)
+    for (int r = 0; r < rows; r++) {
+        for (int h = 0; h < kv->kv_heads; h++) {
+            size_t from = (size_t)r * (size_t)ld + (size_t)h * s;
+            float *page = page_of(kv, h, &at[r], at[r].position);
+            size_t slot = (size_t)(at[r].position % RT_PAGE);
+            for (size_t i = 0; i < s; i++)
+                page[i * RT_PAGE + slot] = k[from + i];
+            memcpy(page + RT_PAGE * s + slot * s, v + from, s * sizeof(float));
+        }
+    }
+}
+
+static void cpu_kv_gather(rt_ops *ops, const rt_kv_view *dkv, float *dk, float *dv, int ld,
+                          const rt_row *at, int rows)
+{
+    size_t s = (size_t)dkv->head_size;
+    int threads = threads_for(ops, (double)rows * dkv->kv_heads * (double)s);
+    PARALLEL_FOR(threads)
+    for (int r = 0; r < rows; r++) {
+        for (int h = 0; h < dkv->kv_heads; h++) {
+            size_t to = (size_t)r * (size_t)ld + (size_t)h * s;
+            const float *page = page_of(dkv, h, &at[r], at[r].position);
+            size_t slot = (size_t)(at[r].position % RT_PAGE);
+            for (size_t i = 0; i < s; i++)
+                dk[to + i] = page[i * RT_PAGE + slot];
+            memcpy(dv + to, page + RT_PAGE * s + slot * s, s * sizeof(float));
+        }
+    }
+}
+
+static void cpu_kv_copy(rt_ops *ops, const rt_kv_view *kv, int to, int from, int slots, int layers)
+{
+    (void)ops;
+    size_t s = (size_t)kv->head_size;
+    rt_kv_view view = *kv;
+    for (view.layer = 0; view.layer < layers; view.layer++) {
+        for (int h = 0; h < kv->kv_heads; h++) {
+            float *a = kv_page(&view, h, to);
+            const float *b = kv_page(&view, h, from);
+            for (size_t i = 0; i < s; i++)
+                memcpy(a + i * RT_PAGE, b + i * RT_PAGE, (size_t)slots * sizeof(float));
+            memcpy(a + RT_PAGE * s, b + RT_PAGE * s, (size_t)slots * s * sizeof(float));
+        }
+    }
+}
+
+static void cpu_kv_copy_backward(rt_ops *ops, const rt_kv_view *dkv, int to, int from, int slots)
+{
+    (void)ops;
+    size_t s = (size_t)dkv->head_size;
+    for (int h = 0; h < dkv->kv_heads; h++) {
+        float *a = kv_page(dkv, h, to);
+        const float *b = kv_page(dkv, h, from);
+        for (size_t i = 0; i < s; i++)
+            for (size_t j = 0; j < (size_t)slots; j++)
+                a[i * RT_PAGE + j] += b[i * RT_PAGE + j];
+        for (size_t i = 0; i < (size_t)slots * s; i++)
+            a[RT_PAGE * s + i] += b[RT_PAGE * s + i];
+    }
+}
+
+/* ---- blocks -------------------------------------------------------------------------------------- */
+
+/* Everything a block needs; row i of the (rows·group) rows is query head i % group of row i / group. */
+typedef struct block {
+    const rt_kv_view *kv;
+    const rt_row *at;          /* of the first row */
+    int head, rows, group;     /* key-value head, rows, query heads that share it */
+    int items, last;           /* rows·group; number of the page all rows end in */
+    size_t s, wide;            /* head size; the same rounded up to 16 */
+} block;
+
+/* starts[i] = first row of block i; starts[count] = rows. Returns count. */
+static int find_blocks(int *starts, const rt_row *at, int rows)
+{
+    int count = 0;
+    for (int r = 0; r < rows; r++) {
+        bool joined = r > 0 && at[r].page_table == at[r - 1].page_table &&
+                      at[r].position == at[r - 1].position + 1 && at[r].position % RT_PAGE != 0;
+        if (!joined)
+            starts[count++] = r;
+    }
+    starts[count] = rows;
+    return count;
+}
+
+static int pages_most(const rt_row *at, int rows)
+{
+    int most = 0;
+    for (int r = 0; r < rows; r++)
+        most = RT_MAX(most, at[r].position / RT_PAGE + 1);
+    return most;
+}
+
+static block block_of(const rt_kv_view *kv, const rt_row *at, int row0, int row1, int head,
+                      int group)
+{
+    size_t s = (size_t)kv->head_size;
+    return (block){.kv = kv, .at = at + row0, .head = head, .rows = row1 - row0, .group = group,
+                   .items = (row1 - row0) * group, .last = at[row0].position / RT_PAGE, .s = s,
+                   .wide = (s + 15) / 16 * 16};
+}
+
+static const float *block_page(const block *b, int page)
+{
+    return kv_page(b->kv, b->head, b->at->page_table[page]);
+}
+
+/* Positions of the last page that item i may see. */
+static int visible(const block *b, int item)
+{
+    return b->at[item / b->group].position % RT_PAGE + 1;
+}
+
+/* Rows of the block's heads, gathered: to (items, ld), zero between s and ld. */
+static void gather_items(const block *b, float *to, size_t ld, const float *from, size_t from_ld)
+{
+    for (int r = 0; r < b->rows; r++) {
+        const float *row = from + (size_t)r * from_ld + (size_t)(b->head * b->group) * b->s;
+        for (int g = 0; g < b->group; g++, row += b->s, to += ld) {
+            memcpy(to, row, b->s * sizeof(float));
+            memset(to + b->s, 0, (ld - b->s) * sizeof(float));
+        }
+    }
+}
+
+/* ---- forward ------------------------------------------------------------------------------------- */
+
+/* scores (items, ld) = q · Kᵀ for all pages of the block. */
+static void block_scores(const block *b, float *scores, size_t ld, const float *q)
+{
+    int together = panels_at_once(b->items);
+    for (int page = 0; page <= b->last;) {
+        int np = b->last + 1 - page >= together ? together : 1;
+        tile_args t = {.a = q, .a_row = b->wide, .a_step = 1, .b_row = RT_PAGE, .c_row = ld,
+                       .c = scores + (size_t)page * RT_PAGE, .depth = (int)b->s,
+                       .columns = np * RT_PAGE};
+        for (int p = 0; p < np; p++)
+            t.b[p] = block_page(b, page + p);
+        tile_rows(t, b->items, np, B_F32);
+        page += np;
+    }
+}
+
+/* Scores of one item become exp(score·scale − max); stats = (max, sum). */
+static void softmax_item(float *scores, int pages, int seen, float scale, float stats[2])
+{
+    vf top = vset1(-INFINITY), sum = vzero(), by = vset1(scale);
+    float *last = scores + (size_t)(pages - 1) * RT_PAGE;
+    for (float *at = scores; at <= last; at += RT_PAGE) {
+        vf a = vmul(vload(at), by);
+        a = at == last ? vkeep(a, vset1(-INFINITY), seen) : a;
+        vstore(at, a);
+        top = vmax(top, a);
+    }
+    float max = vmaxall(top);
+    for (float *at = scores; at <= last; at += RT_PAGE) {
+        vf a = vexp(vsub(vload(at), vset1(max)));
+        vstore(at, a);
+        sum = vadd(sum, a);
+    }
+    stats[0] = max;
+    stats[1] = vsum(sum);
+}
+
+/* values (items, wide) = p · V: whole pages for all items together, the last one item by item
+ * of a row, because rows see different parts of it. */
+static void block_values(const block *b, float *values, const float *p, size_t ld)
+{
+    for (size_t d = 0; d < b->s; d += 16) {
+        tile_args t = {.a_row = ld, .a_step = 1, .b_row = b->s, .c_row = b->wide,
+                       .columns = (int)RT_MIN((size_t)16, b->s - d), .depth = RT_PAGE};
+        enum b_kind kind = t.columns < 16 ? B_RAGGED : B_F32;
+        for (int page = 0; page <= b->last; page++) {
+            t.b[0] = block_page(b, page) + RT_PAGE * b->s + d;
+            t.resume = page > 0;
+            t.a = p + (size_t)page * RT_PAGE;
+            t.c = values + d;
+            if (page < b->last) {
+                tile_rows(t, b->items, 1, kind);
+                continue;
+            }
+            for (int r = 0; r < b->rows; r++) {
+                t.depth = visible(b, r * b->group);
+                tile_rows(t, b->group, 1, kind);
+                t.a += (size_t)b->group * ld;
+                t.c += (size_t)b->group * b->wide;
+            }
+        }
+    }
+}
+
+static size_t attention_floats(const rt_kv_view *kv, int group, int pages)
+{
+    size_t items = (size_t)(RT_PAGE * group), wide = ((size_t)kv->head_size + 15) / 16 * 16;
+    return items * (2 * wide + (size_t)pages * RT_PAGE);
+}
+
+static void attend_block(const block *b, float *out, size_t out_ld, float *stats, int heads,
+                         const float *q, size_t q_ld, float *buffer)
+{
+    size_t ld = (size_t)(b->last + 1) * RT_PAGE, items = (size_t)b->items;
+    float *queries = buffer, *values = queries + items * b->wide;
+    float *scores = values + items * b->wide;
+    float scale = 1.0f / sqrtf((float)b->s), kept[2];
+    gather_items(b, queries, b->wide, q, q_ld);
+    block_scores(b, scores, ld, queries);
+    float *inverse = queries; /* the queries are not needed again */
+    for (int i = 0; i < b->items; i++) {
+        softmax_item(scores + (size_t)i * ld, b->last + 1, visible(b, i), scale, kept);
+        inverse[i] = 1.0f / kept[1];
+        if (stats)
+            memcpy(stats + (size_t)((i / b->group) * heads + b->head * b->group + i % b->group) * 2,
+                   kept, sizeof kept);
+    }
+    block_values(b, values, scores, ld);
+    for (int i = 0; i < b->items; i++) {
+        float *to = out + (size_t)(i / b->group) * out_ld +
+                    (size_t)(b->head * b->group + i % b->group) * b->s;
+        for (int d = 0; d < (int)b->s; d += 16) {
+            vf a = vload(values + (size_t)i * b->wide + d);
+            vstore_to(to + d, vmul(a, vset1(inverse[i])), (int)b->s - d);
+        }
+    }
+}
+
+static double attention_work(const rt_kv_view *kv, const rt_row *at, int rows, int heads)
+{
+    double positions = 0;
+    for (int r = 0; r < rows; r++)
+        positions += at[r].position + 16;
+    return positions * heads * (2 * kv->head_size + 30) / 16;
+}
+
+static void cpu_attention(rt_ops *ops, float *out, int out_ld, float *stats, const float *q,
+                          int q_ld, int heads, const rt_kv_view *kv, const rt_row *at, int rows)
+{
+    if (rows <= 0)
+        return;
+    int group = heads / kv->kv_heads, kv_heads = kv->kv_heads;
+    int threads = threads_for(ops, attention_work(kv, at, rows, heads));
+    size_t floats = attention_floats(kv, group, pages_most(at, rows));
+    size_t index = ((size_t)rows + 16) / 16 * 16; /* ints before the buffers */
+    char *scratch = rt_host_scratch(ops, (index + (size_t)threads * floats) * sizeof(float));
+    int *starts = (int *)(void *)scratch;
+    float *buffers = (float *)(void *)(scratch + index * sizeof(float));
+    int count = find_blocks(starts, at, rows) * kv_heads;
+    PARALLEL_FOR_UNEQUAL(threads)
+    for (int task = 0; task < count; task++) {
+        int i = task / kv_heads;
+        size_t row = (size_t)starts[i];
+        block b = block_of(kv, at, starts[i], starts[i + 1], task % kv_heads, group);
+        attend_block(&b, out + row * (size_t)out_ld, (size_t)out_ld,
+                     stats ? stats + row * (size_t)heads * 2 : NULL, heads,
+                     q + row * (size_t)q_ld, (size_t)q_ld,
+                     buffers + (size_t)thread_index() * floats);
+    }
+}
+
+/* ---- backward ------------------------------------------------------------------------------------ */
+
+typedef struct backward {
+    float *queries, *grads, *dq;  // (items, wide)
+    float *p, *ds;                // (items, 16)
+    float *v_turned, *k_turned;   // (S, 16), (16, wide)
+    float *delta, *max, *inverse; // (items)
+} backward;
+
+static size_t backward_floats(const rt_kv_view *kv, int group)
+{
+    size_t items = (size_t)(RT_PAGE * group), wide = ((size_t)kv->head_size + 15) / 16 * 16;
+    return items * (3 * wide + 2 * RT_PAGE + 3) + 2 * RT_PAGE * wide;
+}
+
+static backward backward_buffers(const block *b, float *at)
+{
+    size_t items = (size_t)b->items;
+    backward w;
+    w.queries = at;
+    w.grads = w.queries + items * b->wide;
+    w.dq = w.grads + items * b->wide;
+    w.v_turned = w.dq + items * b->wide;
+    w.k_turned = w.v_turned + RT_PAGE * b->wide;
+    w.p = w.k_turned + RT_PAGE * b->wide;
+    w.ds = w.p + items * RT_PAGE;
+    w.delta = w.ds + items * RT_PAGE;
+    w.max = w.delta + items;
+    w.inverse = w.max + items;
+    return w;
+}
+
+static void turn_page(const block *b, const backward *w, int page)
+{
+    const float *k = block_page(b, page), *v = k + RT_PAGE * b->s; // (S, 16), (16, S)
+    for (size_t j = 0; j < RT_PAGE; j++) {
+        for (size_t d = 0; d < b->s; d++) {
+            w->v_turned[d * RT_PAGE + j] = v[j * b->s + d];
+            w->k_turned[j * b->wide + d] = k[d * RT_PAGE + j];
+        }
+        for (size_t d = b->s; d < b->wide; d++)
+            w->k_turned[j * b->wide + d] = 0;
+    }
+}
+
+/* p and ds (scaled) of one page for all items. */
+static void page_weights(const block *b, const backward *w, int page)
+{
+    float scale = 1.0f / sqrtf((float)b->s);
+    tile_args t = {.a = w->queries, .a_row = b->wide, .a_step = 1, .b = {block_page(b, page)},
+                   .b_row = RT_PAGE, .c = w->p, .c_row = RT_PAGE, .depth = (int)b->s,
+                   .columns = RT_PAGE};
+    tile_rows(t, b->items, 1, B_F32);
+    t.a = w->grads;
+    t.b[0] = w->v_turned;
+    t.c = w->ds;
+    tile_rows(t, b->items, 1, B_F32);
+    for (int i = 0; i < b->items; i++) {
+        float *p = w->p + (size_t)i * RT_PAGE, *ds = w->ds + (size_t)i * RT_PAGE;
+        vf a = vexp(vsub(vmul(vload(p), vset1(scale)), vset1(w->max[i])));
+        a = vmul(a, vset1(w->inverse[i]));
+        vf d = vmul(vmul(a, vsub(vload(ds), vset1(w->delta[i]))), vset1(scale));
+        if (page == b->last) {
+            a = vkeep(a, vzero(), visible(b, i));
+            d = vkeep(d, vzero(), visible(b, i));
+        }
+        vstore(p, a);
+        vstore(ds, d);
+    }
+}
+
+/* dq += ds · K of one page. */
+static void page_dq(const block *b, const backward *w, int page)
+{
+    for (size_t d = 0; d < b->wide; d += 16) {
+        tile_args t = {.a = w->ds, .a_row = RT_PAGE, .a_step = 1, .b = {w->k_turned + d},
+                       .b_row = b->wide, .c = w->dq + d, .c_row = b->wide, .depth = RT_PAGE,
+                       .columns = 16, .resume = page > 0};
+        if (page < b->last) {
+            tile_rows(t, b->items, 1, B_F32);
+            continue;
+        }
+        for (int r = 0; r < b->rows; r++) {
+            t.depth = visible(b, r * b->group);
+            tile_rows(t, b->group, 1, B_F32);
+            t.a += b->group * RT_PAGE;
+            t.c += (size_t)b->group * b->wide;
+        }
+    }
+}
+
+/* dK += qᵀ · ds and dV += pᵀ · dout of one page, items ascending. */
+static void page_dkv(const block *b, const backward *w, float *to)
+{
+    tile_args t = {.a = w->queries, .a_row = 1, .a_step = b->wide, .b = {w->ds},
+                   .b_row = RT_PAGE, .c = to, .c_row = RT_PAGE, .depth = b->items,
+                   .columns = RT_PAGE, .resume = true};
+    tile_rows(t, (int)b->s, 1, B_F32);
+    for (size_t d = 0; d < b->s; d += 16) {
+        tile_args u = {.a = w->p, .a_row = 1, .a_step = RT_PAGE, .b = {w->grads + d},
+                       .b_row = b->wide, .c = to + RT_PAGE * b->s + d, .c_row = b->s,
+                       .depth = b->items, .columns = (int)RT_MIN((size_t)16, b->s - d),
+                       .resume = true};
+        tile_rows(u, RT_PAGE, 1, B_F32);
+    }
+}
+
+typedef struct backward_job {
+    float *dq;
+    const float *dout, *out, *stats, *q;
+    size_t dq_ld, dout_ld, out_ld, q_ld;
+    int heads;
+    const rt_kv_view *dkv;
+} backward_job;
+
+static void attend_backward_block(const block *b, const backward_job *job, size_t row,
+                                  float *buffer)
+{
+    backward w = backward_buffers(b, buffer);
+    gather_items(b, w.queries, b->wide, job->q + row * job->q_ld, job->q_ld);
+    gather_items(b, w.dq, b->wide, job->out + row * job->out_ld, job->out_ld);
+    gather_items(b, w.grads, b->wide, job->dout + row * job->dout_ld, job->dout_ld);
+    for (int i = 0; i < b->items; i++) {
+        vf dot = vzero(); /* dq still holds the outputs */
+        for (size_t d = 0; d < b->wide; d += 16)
+            dot = vfma(vload(w.grads + (size_t)i * b->wide + d),
+                       vload(w.dq + (size_t)i * b->wide + d), dot);
+        size_t head = (size_t)(b->head * b->group + i % b->group);
+        const float *stats =
+            job->stats + ((row + (size_t)(i / b->group)) * (size_t)job->heads + head) * 2;
+        w.delta[i] = vsum(dot);
+        w.max[i] = stats[0];
+        w.inverse[i] = 1.0f / stats[1];
+    }
+    for (int page = 0; page <= b->last; page++) {
+        turn_page(b, &w, page);
+        page_weights(b, &w, page);
+        page_dq(b, &w, page);
+        page_dkv(b, &w, kv_page(job->dkv, b->head, b->at->page_table[page]));
+    }
+    for (int i = 0; i < b->items; i++)
+        memcpy(job->dq + (row + (size_t)(i / b->group)) * job->dq_ld +
+                   (size_t)(b->head * b->group + i % b->group) * b->s,
+               w.dq + (size_t)i * b->wide, b->s * sizeof(float));
+}
+
+/* Threads divide key-value heads: the additions into a slot of dkv stay in row order. */
+static void cpu_attention_backward(rt_ops *ops, float *dq, int dq_ld, const rt_kv_view *dkv,
+                                   const float *dout, int dout_ld, const float *out, int out_ld,
+                                   const float *stats, const float *q, int q_ld, int heads,
+                                   const rt_kv_view *kv, const rt_row *at, int rows)
+{
+    if (rows <= 0)
+        return;
+    int group = heads / kv->kv_heads;
+    int threads = RT_MIN(kv->kv_heads, threads_for(ops, attention_work(kv, at, rows, heads) * 2));
+    size_t floats = backward_floats(kv, group), index = ((size_t)rows + 16) / 16 * 16;
+    char *scratch = rt_host_scratch(ops, (index + (size_t)threads * floats) * sizeof(float));
+    int *starts = (int *)(void *)scratch;
+    float *buffers = (float *)(void *)(scratch + index * sizeof(float));
+    int count = find_blocks(starts, at, rows);
+    backward_job job = {.dq = dq, .dout = dout, .out = out, .stats = stats, .q = q,
+                        .dq_ld = (size_t)dq_ld, .dout_ld = (size_t)dout_ld,
+                        .out_ld = (size_t)out_ld, .q_ld = (size_t)q_ld, .heads = heads,
+                        .dkv = dkv};
+    PARALLEL_FOR(threads)
+    for (int head = 0; head < kv->kv_heads; head++) {
+        for (int i = 0; i < count; i++) {
+            block b = block_of(kv, at, starts[i], starts[i + 1], head, group);
+            attend_backward_block(&b, &job, (size_t)starts[i],
+                                  buffers + (size_t)thread_index() * floats);
+        }
+    }
+}

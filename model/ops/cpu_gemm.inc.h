@@ -1,0 +1,133 @@
+/*
+ * The inner product kernel everything else is built from, included by cpu_kernels.c.
+ *
+ * A tile computes C (MR, NP·16) from A (MR, depth) and NP panels of B (depth, 16): each element
+ * of C is one chain of fused multiply-adds, ascending over depth, that begins at 0 or at the
+ * value in memory. The shape of a tile therefore never shows in the result.
+ */
+
+#if defined(RT_ISA_avx512)
+#define TILE_ROWS 12 /* 12 rows × 2 panels: 24 of 32 registers accumulate */
+#else
+#define TILE_ROWS 6  /* 6 rows × 1 panel: 12 of 16 registers accumulate */
+#endif
+#define TILE_PANELS 8
+
+typedef struct tile_args {
+    const float *a;             /* element (i, k) at a[i·a_row + k·a_step] */
+    size_t a_row, a_step;
+    const void *b[TILE_PANELS]; /* panels of floats or bf16 words; row k begins at k·b_row */
+    size_t b_row;
+    float *c;                   /* panel p at c + 16·p */
+    size_t c_row;
+    int depth, columns;         /* columns of all panels; the last panel may be ragged */
+    bool resume;                /* chains begin at the values in C */
+} tile_args;
+
+enum b_kind { B_F32, B_BF16, B_RAGGED, B_KINDS }; /* ragged: no padding after the last column */
+
+RT_INLINE vf load_b(const void *b, size_t at, enum b_kind kind, int columns)
+{
+    if (kind == B_BF16)
+        return vload_bf16((const uint16_t *)b + at);
+    if (kind == B_RAGGED)
+        return vload_to((const float *)b + at, columns);
+    return vload((const float *)b + at);
+}
+
+/* mr, np and kind are literals where this is expanded, so that acc lives in registers. */
+RT_INLINE void tile(const tile_args *t, int mr, int np, enum b_kind kind)
+{
+    vf acc[TILE_ROWS][TILE_PANELS];
+    const float *a = t->a;
+    float *c = t->c;
+    size_t at = 0, a_row = t->a_row, a_step = t->a_step, b_row = t->b_row, c_row = t->c_row;
+    int depth = t->depth, tail = t->columns - 16 * (np - 1);
+#pragma GCC unroll 12
+    for (int i = 0; i < mr; i++) {
+#pragma GCC unroll 8
+        for (int p = 0; p < np; p++)
+            acc[i][p] = t->resume ? vload_to(c + (size_t)i * c_row + 16 * p,
+                                             p == np - 1 ? tail : 16)
+                                  : vzero();
+    }
+    for (int k = 0; k < depth; k++, at += b_row, a += a_step) {
+        vf b[TILE_PANELS];
+#pragma GCC unroll 8
+        for (int p = 0; p < np; p++)
+            b[p] = load_b(t->b[p], at, kind, tail);
+#pragma GCC unroll 12
+        for (int i = 0; i < mr; i++) {
+            vf x = vset1(a[(size_t)i * a_row]);
+#pragma GCC unroll 8
+            for (int p = 0; p < np; p++)
+                acc[i][p] = vfma(x, b[p], acc[i][p]);
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < mr; i++) {
+#pragma GCC unroll 8
+        for (int p = 0; p < np; p++)
+            vstore_to(c + (size_t)i * c_row + 16 * p, acc[i][p], p == np - 1 ? tail : 16);
+    }
+}
+
+typedef void tile_function(const tile_args *t);
+
+#define TILE(kind, mr, np) \
+    static void tile_##kind##_##mr##_##np(const tile_args *t) { tile(t, mr, np, kind); }
+#define TILES(X, kind) X(kind, 1, 1) X(kind, 2, 1) X(kind, 3, 1) X(kind, 4, 1) X(kind, 5, 1) \
+    X(kind, 6, 1)
+#define TILE_NAME(kind, mr, np) tile_##kind##_##mr##_##np,
+
+#if defined(RT_ISA_avx512)
+#define TILES_NARROW(X, kind) TILES(X, kind) X(kind, 7, 1) X(kind, 8, 1) X(kind, 9, 1) \
+    X(kind, 10, 1) X(kind, 11, 1) X(kind, 12, 1)
+#define TILES_WIDE(X, kind) X(kind, 1, 8) X(kind, 2, 4) X(kind, 3, 4) X(kind, 4, 2) \
+    X(kind, 5, 2) X(kind, 6, 2) X(kind, 7, 2) X(kind, 8, 2) X(kind, 9, 2) X(kind, 10, 2) \
+    X(kind, 11, 2) X(kind, 12, 2)
+static const int wide_panels[TILE_ROWS + 1] = {1, 8, 4, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2};
+#else
+#define TILES_NARROW(X, kind) TILES(X, kind)
+#define TILES_WIDE(X, kind) X(kind, 1, 4) X(kind, 2, 2) X(kind, 3, 2)
+static const int wide_panels[TILE_ROWS + 1] = {1, 4, 2, 2, 1, 1, 1};
+#endif
+
+TILES_NARROW(TILE, B_F32)
+TILES_NARROW(TILE, B_BF16)
+TILES_NARROW(TILE, B_RAGGED)
+TILES_WIDE(TILE, B_F32)
+TILES_WIDE(TILE, B_BF16)
+TILES_WIDE(TILE, B_RAGGED)
+
+static tile_function *const tiles_narrow[B_KINDS][TILE_ROWS + 1] = {
+    {NULL, TILES_NARROW(TILE_NAME, B_F32)},
+    {NULL, TILES_NARROW(TILE_NAME, B_BF16)},
+    {NULL, TILES_NARROW(TILE_NAME, B_RAGGED)},
+};
+static tile_function *const tiles_wide[B_KINDS][TILE_ROWS + 1] = {
+    {NULL, TILES_WIDE(TILE_NAME, B_F32)},
+    {NULL, TILES_WIDE(TILE_NAME, B_BF16)},
+    {NULL, TILES_WIDE(TILE_NAME, B_RAGGED)},
+};
+
+/* Panels that a call of tile_rows with so many rows takes at once; each call may also take one. */
+static inline int panels_at_once(int rows)
+{
+    int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    return wide_panels[(rows + blocks - 1) / blocks];
+}
+
+/* Runs `rows` rows over np panels (1 or panels_at_once(rows)) in blocks of nearly equal height. */
+static void tile_rows(tile_args t, int rows, int np, enum b_kind kind)
+{
+    int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    for (int i = 0, row = 0; i < blocks; i++) {
+        int height = cut(rows, blocks, i + 1) - row;
+        tile_function *run = np == 1 ? tiles_narrow[kind][height] : tiles_wide[kind][height];
+        run(&t);
+        t.a += (size_t)height * t.a_row;
+        t.c += (size_t)height * t.c_row;
+        row += height;
+    }
+}

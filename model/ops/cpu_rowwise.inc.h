@@ -1,0 +1,269 @@
+/*
+ * Operations that treat each row or element by itself, included by cpu_kernels.c. Sums over a row
+ * use 16 lanes (lane = index mod 16, ascending) and the tree of vsum.
+ */
+
+static void cpu_embed(rt_ops *ops, float *y, const int32_t *ids, const rt_packed *table, int rows)
+{
+    (void)ops;
+    size_t d = (size_t)table->k;
+    for (int r = 0; r < rows; r++) {
+        RT_ASSERT(ids[r] >= 0 && ids[r] < table->n);
+        float *to = y + (size_t)r * d;
+        size_t from = (size_t)(ids[r] / 16) * 16 * d + (size_t)(ids[r] % 16);
+        if (table->dtype == RT_F32)
+            for (size_t i = 0; i < d; i++)
+                to[i] = ((const float *)table->data)[from + 16 * i];
+        else
+            for (size_t i = 0; i < d; i++)
+                to[i] = rt_from_bf16(((const uint16_t *)table->data)[from + 16 * i]);
+    }
+}
+
+/* Threads divide columns, so that every element adds its rows in ascending order. */
+static void cpu_embed_backward(rt_ops *ops, float *dtable, const int32_t *ids, const float *dy,
+                               int rows, int d)
+{
+    int panels = (d + 15) / 16;
+    int parts = RT_MIN(panels, threads_for(ops, (double)rows * panels));
+    PARALLEL_FOR(parts)
+    for (int part = 0; part < parts; part++) {
+        int first = cut(panels, parts, part) * 16;
+        int last = RT_MIN(d, cut(panels, parts, part + 1) * 16);
+        for (int r = 0; r < rows; r++) {
+            float *to = dtable + (size_t)ids[r] * (size_t)d;
+            const float *from = dy + (size_t)r * (size_t)d;
+            for (int i = first; i < last; i++)
+                to[i] += from[i];
+        }
+    }
+}
+
+static void cpu_rmsnorm(rt_ops *ops, float *y, float *rstd, const float *x, const float *w,
+                        int rows, int d, float eps)
+{
+    int threads = threads_for(ops, (double)rows * d / 8);
+    PARALLEL_FOR(threads)
+    for (int r = 0; r < rows; r++) {
+        const float *from = x + (size_t)r * (size_t)d;
+        float *to = y + (size_t)r * (size_t)d;
+        vf sum = vzero();
+        for (int i = 0; i < d; i += 16) {
+            vf a = vload_to(from + i, d - i);
+            sum = vfma(a, a, sum);
+        }
+        float scale = 1.0f / sqrtf(vsum(sum) / (float)d + eps);
+        for (int i = 0; i < d; i += 16) {
+            vf a = vmul(vload_to(from + i, d - i), vset1(scale));
+            vstore_to(to + i, w ? vmul(a, vload_to(w + i, d - i)) : a, d - i);
+        }
+        if (rstd)
+            rstd[r] = scale;
+    }
+}
+
+static void rmsnorm_backward_row(float *dx, const float *dy, const float *x, float rstd,
+                                 const float *w, int d)
+{
+    vf dot = vzero(), one = vset1(1), scale = vset1(rstd);
+    for (int i = 0; i < d; i += 16) {
+        vf g = vmul(vload_to(dy + i, d - i), w ? vload_to(w + i, d - i) : one);
+        dot = vfma(g, vload_to(x + i, d - i), dot);
+    }
+    vf pull = vset1(-(vsum(dot) / (float)d * rstd * rstd * rstd));
+    for (int i = 0; i < d; i += 16) {
+        vf g = vmul(vload_to(dy + i, d - i), w ? vload_to(w + i, d - i) : one);
+        vf grad = vfma(vload_to(x + i, d - i), pull, vmul(g, scale));
+        vstore_to(dx + i, vadd(vload_to(dx + i, d - i), grad), d - i);
+    }
+}
+
+static void cpu_rmsnorm_backward(rt_ops *ops, float *dx, float *dw, const float *dy,
+                                 const float *x, const float *rstd, const float *w, int rows,
+                                 int d)
+{
+    int threads = threads_for(ops, (double)rows * d / 4);
+    PARALLEL_FOR(threads)
+    for (int r = 0; r < rows; r++)
+        rmsnorm_backward_row(dx + (size_t)r * (size_t)d, dy + (size_t)r * (size_t)d,
+                             x + (size_t)r * (size_t)d, rstd[r], w, d);
+    if (!dw)
+        return;
+    int panels = (d + 15) / 16;
+    PARALLEL_FOR(threads)
+    for (int panel = 0; panel < panels; panel++) {
+        int i = panel * 16;
+        vf sum = vload_to(dw + i, d - i);
+        for (int r = 0; r < rows; r++) {
+            size_t at = (size_t)r * (size_t)d + (size_t)i;
+            vf a = vmul(vload_to(x + at, d - i), vset1(rstd[r]));
+            sum = vfma(vload_to(dy + at, d - i), a, sum);
+        }
+        vstore_to(dw + i, sum, d - i);
+    }
+}
+
+RT_INLINE vf sigmoid(vf g)
+{
+    return vdiv(vset1(1), vadd(vset1(1), vexp(vsub(vzero(), g))));
+}
+
+static void cpu_swiglu(rt_ops *ops, float *y, const float *gate_up, int rows, int f)
+{
+    int threads = threads_for(ops, (double)rows * f);
+    PARALLEL_FOR(threads)
+    for (int r = 0; r < rows; r++) {
+        const float *gate = gate_up + (size_t)r * 2 * (size_t)f, *up = gate + f;
+        float *to = y + (size_t)r * (size_t)f;
+        for (int i = 0; i < f; i += 16) {
+            vf g = vload_to(gate + i, f - i);
+            vstore_to(to + i, vmul(vmul(g, sigmoid(g)), vload_to(up + i, f - i)), f - i);
+        }
+    }
+}
+
+static void cpu_swiglu_backward(rt_ops *ops, float *dgate_up, float *y, const float *dy,
+                                const float *gate_up, int rows, int f)
+{
+    int threads = threads_for(ops, (double)rows * f);
+    PARALLEL_FOR(threads)
+    for (int r = 0; r < rows; r++) {
+        const float *gate = gate_up + (size_t)r * 2 * (size_t)f, *up = gate + f;
+        float *dgate = dgate_up + (size_t)r * 2 * (size_t)f, *dup = dgate + f;
+        for (int i = 0; i < f; i += 16) {
+            vf g = vload_to(gate + i, f - i), u = vload_to(up + i, f - i), s = sigmoid(g);
+            vf silu = vmul(g, s), grad = vload_to(dy + (size_t)r * (size_t)f + i, f - i);
+            /* d silu / dg = s·(1 + g·(1 − s)) */
+            vf slope = vmul(s, vfma(g, vsub(vset1(1), s), vset1(1)));
+            if (y)
+                vstore_to(y + (size_t)r * (size_t)f + i, vmul(silu, u), f - i);
+            vstore_to(dgate + i, vmul(vmul(grad, u), slope), f - i);
+            vstore_to(dup + i, vmul(grad, silu), f - i);
+        }
+    }
+}
+
+/* Elementwise loops over long vectors go in runs of this many elements. */
+#define RUN 16384
+
+static void cpu_add(rt_ops *ops, float *y, const float *x, size_t count)
+{
+    int64_t runs = (int64_t)((count + RUN - 1) / RUN);
+    int threads = threads_for(ops, (double)count / 8);
+    PARALLEL_FOR(threads)
+    for (int64_t run = 0; run < runs; run++) {
+        size_t first = (size_t)run * RUN, last = RT_MIN(count, first + RUN);
+        for (size_t i = first; i < last; i++)
+            y[i] += x[i];
+    }
+}
+
+/* log Σ exp(row/temperature). Lanes are summed in runs of 64 vectors, then the runs: rounding
+ * errors grow with 64 + V/1024 terms instead of V/16. */
+static float log_sum_exp(const float *row, int v, float temperature)
+{
+    vf t = vset1(temperature), top = vset1(-INFINITY), sum = vzero();
+    for (int i = 0; i < v; i += 16) {
+        vf a = vdiv(vload_to(row + i, v - i), t);
+        top = vmax(top, v - i >= 16 ? a : vkeep(a, vset1(-INFINITY), v - i));
+    }
+    float max = vmaxall(top);
+    for (int run = 0; run < v; run += 1024) {
+        vf part = vzero();
+        for (int i = run; i < RT_MIN(v, run + 1024); i += 16) {
+            vf a = vexp(vsub(vdiv(vload_to(row + i, v - i), t), vset1(max)));
+            part = vadd(part, v - i >= 16 ? a : vkeep(a, vzero(), v - i));
+        }
+        sum = vadd(sum, part);
+    }
+    return max + flog(vsum(sum));
+}
+
+static void cpu_logprob(rt_ops *ops, float *logprob, float *lse, const float *logits,
+                        const int32_t *target, int rows, int v, float temperature)
+{
+    int threads = threads_for(ops, (double)rows * v);
+    PARALLEL_FOR(threads)
+    for (int r = 0; r < rows; r++) {
+        const float *row = logits + (size_t)r * (size_t)v;
+        float sum = log_sum_exp(row, v, temperature);
+        if (lse)
+            lse[r] = sum;
+        if (target && target[r] >= 0)
+            logprob[r] = row[target[r]] / temperature - sum;
+    }
+}
+
+/* −(Σ g)/T · softmax over the row, then +g/T at each entry's target, entries ascending. */
+static void cpu_logprob_backward(rt_ops *ops, float *logits, const float *lse,
+                                 const int32_t *first, const int32_t *target, const float *g,
+                                 int rows, int v, float temperature)
+{
+    int threads = threads_for(ops, (double)rows * v / 2);
+    PARALLEL_FOR(threads)
+    for (int r = 0; r < rows; r++) {
+        float *row = logits + (size_t)r * (size_t)v;
+        float total = 0;
+        for (int e = first[r]; e < first[r + 1]; e++)
+            total += g[e];
+        vf scale = vset1(-(total / temperature)), t = vset1(temperature), shift = vset1(lse[r]);
+        for (int i = 0; i < v; i += 16) {
+            vf p = vexp(vsub(vdiv(vload_to(row + i, v - i), t), shift));
+            vstore_to(row + i, vmul(p, scale), v - i);
+        }
+        for (int e = first[r]; e < first[r + 1]; e++)
+            row[target[e]] += g[e] / temperature;
+    }
+}
+
+static double sum_squares_run(const float *x, size_t count)
+{
+    double lanes[16] = {0}, sum = 0;
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16)
+        for (size_t j = 0; j < 16; j++)
+            lanes[j] += (double)x[i + j] * (double)x[i + j]; /* the product is exact */
+    for (; i < count; i++)
+        lanes[i % 16] += (double)x[i] * (double)x[i];
+    for (size_t j = 0; j < 16; j++)
+        sum += lanes[j];
+    return sum;
+}
+
+static double cpu_sum_squares(rt_ops *ops, const float *x, size_t count)
+{
+    int64_t runs = (int64_t)((count + RUN - 1) / RUN);
+    int threads = threads_for(ops, (double)count / 8);
+    double *sums = rt_host_scratch(ops, (size_t)(runs + 1) * sizeof(double)), sum = 0;
+    PARALLEL_FOR(threads)
+    for (int64_t run = 0; run < runs; run++) {
+        size_t first = (size_t)run * RUN;
+        sums[run] = sum_squares_run(x + first, RT_MIN((size_t)RUN, count - first));
+    }
+    for (int64_t run = 0; run < runs; run++)
+        sum += sums[run];
+    return sum;
+}
+
+static void cpu_adamw(rt_ops *ops, float *w, float *m, float *v, const float *g, size_t count,
+                      float grad_scale, float lr, float beta1, float beta2, float eps,
+                      float weight_decay, float correction1, float correction2)
+{
+    int64_t vectors = (int64_t)((count + 15) / 16);
+    int threads = threads_for(ops, (double)count / 2);
+    PARALLEL_FOR(threads)
+    for (int64_t at = 0; at < vectors; at++) {
+        size_t i = (size_t)at * 16;
+        int n = (int)RT_MIN((size_t)16, count - i);
+        vf grad = vmul(vload_to(g + i, n), vset1(grad_scale)), weight = vload_to(w + i, n);
+        vf m1 = vfma(vset1(beta1), vload_to(m + i, n), vmul(vset1(1 - beta1), grad));
+        vf v1 = vfma(vset1(beta2), vload_to(v + i, n),
+                     vmul(vset1(1 - beta2), vmul(grad, grad)));
+        vf root = vadd(vsqrt(vdiv(v1, vset1(correction2))), vset1(eps));
+        vf step = vdiv(vdiv(m1, vset1(correction1)), root);
+        vstore_to(m + i, m1, n);
+        vstore_to(v + i, v1, n);
+        step = vfma(vset1(weight_decay), weight, step);
+        vstore_to(w + i, vfma(vset1(-lr), step, weight), n);
+    }
+}

@@ -1,0 +1,49 @@
+/*
+ * What the host backends (ref, cpu) share and callers of ops.h do not see.
+ */
+#ifndef RT_OPS_HOST_H
+#define RT_OPS_HOST_H
+
+#include "base/base.h"
+#include "base/config.h"
+#include "model/ops/ops.h"
+
+#define RT_LANES 16
+
+/* ref: (N, K) floats. cpu: panels [ceil(N/16)][K][16] of floats or bf16 words; the output rows
+ * that pad the last panel are zero, so that kernels need no edge case for them. */
+struct rt_packed {
+    int n, k, dtype;
+    size_t bytes;
+    void *data;
+};
+
+/* An open backend with the working memory of its kernels: one block, grown on demand by the
+ * calling thread before it starts others. */
+typedef struct rt_host {
+    rt_ops ops;
+    void *scratch;
+    size_t scratch_bytes;
+} rt_host;
+
+/* The scratch block, at least `bytes` long; contents are not kept and not cleared. */
+void *rt_host_scratch(rt_ops *ops, size_t bytes);
+
+/* Memory functions are the same for every host backend. */
+void rt_host_fill(rt_ops *ops);
+
+/* Each fills the compute part of the table. */
+void rt_ref_fill(rt_ops *ops);
+void rt_cpu_fill_scalar(rt_ops *ops);
+void rt_cpu_fill_avx2(rt_ops *ops);
+void rt_cpu_fill_avx512(rt_ops *ops);
+
+/* Start of a K/V page: K transposed (S, 16), then V (16, S). */
+static inline float *kv_page(const rt_kv_view *kv, int head, int page)
+{
+    size_t index = ((size_t)kv->layer * (size_t)kv->kv_heads + (size_t)head) *
+                       (size_t)kv->pages + (size_t)page;
+    return kv->pool + index * 2 * RT_PAGE * (size_t)kv->head_size;
+}
+
+#endif
