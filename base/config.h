@@ -129,6 +129,7 @@ typedef struct rt_preset {
     const char *name, *plan, *about;
     rt_objective objective;
     rt_advantage_settings advantage;
+    bool skip_degenerate;
 } rt_preset;
 const rt_preset *rt_preset_find(const char *name); /* NULL: unknown */
 const rt_preset *rt_preset_at(int index);          /* NULL: past the end */

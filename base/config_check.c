@@ -1,0 +1,96 @@
+/* config_check: what several keys must say together, and values that follow from others. */
+#include "base/config_internal.h"
+
+#include <string.h>
+
+/* chain.jsonl in some folder: chain */
+static char *stem(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *dot = strrchr(name, '.');
+    return rt_strndup(name, dot && dot > name ? (size_t)(dot - name) : strlen(name));
+}
+
+static int resolve_task(rt_config *config, int number, rt_error *err)
+{
+    rt_task_config *task = &config->tasks[number];
+    if (!*task->name && !task->data) {
+        return rt_fail(err, RT_ERR_USAGE, "tasks.%d has neither name nor data; give one", number);
+    }
+    if (!*task->name) {
+        rt_free(task->name);
+        task->name = stem(task->data);
+    }
+    for (int other = 0; other < number; other++) {
+        if (strcmp(config->tasks[other].name, task->name) == 0) {
+            return rt_fail(err, RT_ERR_USAGE, "tasks.%d and tasks.%d are both named %s; give one "
+                           "of them another name", other, number, task->name);
+        }
+    }
+    if (task->thoughts_min > task->thoughts_max) {
+        return rt_fail(err, RT_ERR_USAGE, "tasks.%d: thoughts_min is %lld, more than thoughts_max "
+                       "%lld", number, (long long)task->thoughts_min,
+                       (long long)task->thoughts_max);
+    }
+    if (task->operations[strspn(task->operations, "+-*")] != '\0') {
+        return rt_fail(err, RT_ERR_USAGE, "tasks.%d.operations is '%s', but may hold only + - *",
+                       number, task->operations);
+    }
+    return RT_OK;
+}
+
+static int resolve_tasks(rt_config *config, rt_error *err)
+{
+    double weights = 0;
+    for (int i = 0; i < config->tasks_count; i++) {
+        int code = resolve_task(config, i, err);
+        if (code != RT_OK) {
+            return code;
+        }
+        weights += config->tasks[i].weight;
+    }
+    if (config->tasks_count > 0 && weights <= 0) {
+        return rt_fail(err, RT_ERR_USAGE, "every task has weight 0; give one a larger weight");
+    }
+    return RT_OK;
+}
+
+static int resolve_algorithm(rt_config *config, rt_error *err)
+{
+    rt_objective *objective = &config->algorithm.objective;
+    const rt_advantage_settings *advantage = &config->algorithm.advantage;
+    int64_t problems = config->algorithm.problems, samples = config->algorithm.samples;
+    if (objective->aggregation == RT_AGG_CONSTANT && objective->constant == 0) {
+        objective->constant = (double)config->sampling.max_tokens;
+    }
+    if (objective->clip_dual > 0 && objective->clip_dual <= 1) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.clip_dual is %g, but must be 0 or more than 1",
+                       objective->clip_dual);
+    }
+    if (objective->kl == RT_KL_OFF && objective->kl_coef > 0) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.kl_coef is %g, but algorithm.kl is off; choose "
+                       "k1, k2 or k3", objective->kl_coef);
+    }
+    bool batch = advantage->baseline == RT_BASELINE_BATCH_MEAN;
+    bool two = advantage->baseline == RT_BASELINE_LEAVE_ONE_OUT || advantage->std_ddof == 1;
+    if (two && (batch ? problems * samples : samples) < 2) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm %s compares samples of a group, so "
+                       "algorithm.samples must be at least 2", config->algorithm.name);
+    }
+    if (advantage->std_ddof >= 0 && advantage->std_eps == 0 && advantage->zero_below == 0) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.std_eps and algorithm.zero_below are both 0: "
+                       "a group of equal rewards would divide by 0; set one of them");
+    }
+    if (config->algorithm.updates > problems * samples) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.updates is %lld, more than the %lld "
+                       "trajectories of a step", (long long)config->algorithm.updates,
+                       (long long)(problems * samples));
+    }
+    return RT_OK;
+}
+
+int rt_config_resolve(rt_config *config, rt_error *err)
+{
+    int code = resolve_tasks(config, err);
+    return code != RT_OK ? code : resolve_algorithm(config, err);
+}

@@ -1,0 +1,205 @@
+/*
+ * config_table: every key there is. The order is that of `retake config --docs`; keys of one
+ * group stand together. `weights` marks what can change the bits of the trained weights:
+ * how many workers there are, what is stored and what is watched cannot.
+ */
+#include "base/config_internal.h"
+
+#include <string.h>
+
+#define AT(group, field) #group "." #field
+#define OFFSET(group, field) offsetof(rt_config, group.field)
+#define UNLIMITED RT_CONFIG_UNLIMITED
+#define TEXT_MAX RT_CONFIG_TEXT_BYTES_MAX
+
+#define INTEGER(group, field, standard, low, high, weights, help)                                \
+    {AT(group, field), RT_KEY_INTEGER, OFFSET(group, field), standard, low, high, NULL,          \
+     weights, help}
+#define REAL(group, field, standard, low, high, weights, help)                                   \
+    {AT(group, field), RT_KEY_REAL, OFFSET(group, field), standard, low, high, NULL, weights,    \
+     help}
+#define BOOL(group, field, standard, weights, help)                                              \
+    {AT(group, field), RT_KEY_BOOL, OFFSET(group, field), standard, 0, 0, NULL, weights, help}
+#define TEXT(group, field, standard, low, choices, weights, help)                                \
+    {AT(group, field), RT_KEY_TEXT, OFFSET(group, field), standard, low, TEXT_MAX, choices,      \
+     weights, help}
+
+/* Settings of the preset: their place in the structs differs from the key. */
+#define SETTING(field, kind, place, standard, low, high, choices, help)                          \
+    {"algorithm." field, kind, offsetof(rt_config, algorithm.place), standard, low, high,        \
+     choices, true, help}
+
+const rt_config_key rt_config_keys[] = {
+    INTEGER(run, seed, "1", 0, UNLIMITED, true, "every random number of the run follows from it"),
+    INTEGER(run, steps, "20", 0, 1e9, false, "steps to train in all"),
+    INTEGER(run, staleness, "0", 0, 64, true,
+            "how many weights versions a trajectory may be behind; 0 is synchronous"),
+    TEXT(run, dir, "", 0, NULL, false, "run folder; empty: chosen from the config's name"),
+
+    TEXT(model, path, "", 0, NULL, true,
+         "Hugging Face folder, .gguf file, checkpoint or run folder"),
+    TEXT(model, dtype, "f32", 0, "f32|bf16", true, "number format of the working weights"),
+    TEXT(model, init, "file", 0, "file|random", true,
+         "weights from the file, or drawn from the seed"),
+    INTEGER(model, context, "0", 0, 1 << 20, true, "most tokens of a sequence; 0: the model's own"),
+
+    TEXT(algorithm, name, "grpo", 1, NULL, true,
+         "preset that fills the settings below; see the list of algorithms"),
+    INTEGER(algorithm, problems, "16", 1, 1 << 20, true, "problems per step"),
+    INTEGER(algorithm, samples, "8", 1, 4096, true, "trajectories per problem: the group size"),
+    INTEGER(algorithm, updates, "2", 1, 1024, true, "optimizer steps a batch is cut into"),
+    BOOL(algorithm, skip_degenerate, "false", true,
+         "drop groups whose advantages are all zero"),
+    SETTING("ratio", RT_KEY_CHOICE, objective.ratio, "token", 0, 0, "none|token|sequence",
+            "importance ratio of new to old policy"),
+    SETTING("clip_low", RT_KEY_REAL, objective.clip_low, "0.2", 0, 1, NULL,
+            "the ratio is clipped below 1 - clip_low; 0 with clip_high 0: no clipping"),
+    SETTING("clip_high", RT_KEY_REAL, objective.clip_high, "0.2", 0, 1000, NULL,
+            "the ratio is clipped above 1 + clip_high"),
+    SETTING("clip_dual", RT_KEY_REAL, objective.clip_dual, "0", 0, 1000, NULL,
+            "bound c > 1 on the loss of negative advantages, -A c; 0: off"),
+    SETTING("ratio_max", RT_KEY_REAL, objective.ratio_max, "0", 0, 1000, NULL,
+            "weight min(ratio, ratio_max) without gradient in place of clipping; 0: off"),
+    SETTING("aggregation", RT_KEY_CHOICE, objective.aggregation, "sequence_mean", 0, 0,
+            "token_mean|sequence_mean|constant", "how token losses become one number"),
+    SETTING("constant", RT_KEY_REAL, objective.constant, "0", 0, 1e9, NULL,
+            "divisor of aggregation constant, in tokens; 0: sampling.max_tokens"),
+    SETTING("kl", RT_KEY_CHOICE, objective.kl, "off", 0, 0, "off|k1|k2|k3",
+            "estimator of the divergence from the reference model"),
+    SETTING("kl_coef", RT_KEY_REAL, objective.kl_coef, "0", 0, 1000, NULL,
+            "weight of that divergence in the loss"),
+    SETTING("baseline", RT_KEY_CHOICE, advantage.baseline, "mean", 0, 0,
+            "none|mean|leave_one_out|batch_mean", "what is subtracted from a reward"),
+    SETTING("std_ddof", RT_KEY_SMALL, advantage.std_ddof, "1", -1, 1, NULL,
+            "deviation over n - std_ddof; -1: no division by the deviation"),
+    SETTING("std_eps", RT_KEY_REAL, advantage.std_eps, "1e-06", 0, 1000, NULL,
+            "added to the deviation"),
+    SETTING("zero_below", RT_KEY_REAL, advantage.zero_below, "0", 0, 1000, NULL,
+            "advantages are 0 where the deviation is below"),
+
+    REAL(sampling, temperature, "1", 0.01, 100, true, "divides the logits"),
+    REAL(sampling, top_p, "1", 0.001, 1, true, "smallest set of tokens with this probability"),
+    INTEGER(sampling, top_k, "0", 0, 1 << 20, true, "only the k likeliest tokens; 0: all"),
+    INTEGER(sampling, max_tokens, "256", 1, 1 << 20, true, "most tokens of a response"),
+
+    TEXT(thoughts, delimiter, "</thought>", 1, NULL, true, "text that ends a thought"),
+    TEXT(thoughts, terminal, "\\boxed{", 0, NULL, true,
+         "a thought with this text is the last; empty: none is"),
+    INTEGER(thoughts, max, "20", 1, 4096, true, "most thoughts of a response"),
+    INTEGER(thoughts, tokens_max, "256", 1, 1 << 20, true, "most tokens of a thought"),
+
+    REAL(learner, lr, "0.0002", 0, 10, true, "learning rate"),
+    REAL(learner, beta1, "0.9", 0, 0.999999, true, "AdamW: decay of the mean"),
+    REAL(learner, beta2, "0.999", 0, 0.99999999, true, "AdamW: decay of the square"),
+    REAL(learner, eps, "1e-08", 1e-20, 1, true, "AdamW: added to the root"),
+    REAL(learner, weight_decay, "0.01", 0, 10, true, "AdamW: decoupled decay"),
+    REAL(learner, clip, "1", 0, 1e9, true, "largest gradient norm; 0: no clipping"),
+    TEXT(learner, schedule, "constant", 0, "constant|linear|cosine", true,
+         "learning rate after warm-up"),
+    INTEGER(learner, warmup_steps, "0", 0, 1e9, true, "optimizer steps from 0 up to lr"),
+    INTEGER(learner, schedule_steps, "0", 0, 1e9, true,
+            "optimizer steps of the decay; 0: run.steps x algorithm.updates"),
+    INTEGER(learner, micro_tokens, "4096", 1, 1 << 24, true, "token budget of a micro-batch"),
+    INTEGER(learner, threads, "0", 0, 4096, false, "0: decided by the machine"),
+    INTEGER(learner, checkpoint_every, "1", 0, 1e9, false,
+            "steps between checkpoints; 0: only at the end"),
+    INTEGER(learner, checkpoints_kept, "2", 1, 1e6, false, "newest checkpoints kept"),
+    BOOL(learner, recompute, "false", false, "recompute activations by layer: less memory, slower"),
+    TEXT(learner, check_logprobs, "all", 0, "all|first|none", false,
+         "compare the actors' log-probs with the learner's: every step, the first, never"),
+    TEXT(learner, device, "cpu", 0, "cpu|ref", true, "where the learner computes"),
+
+    INTEGER(actors, count, "2", 0, 4096, false, "actor processes on this machine"),
+    INTEGER(actors, slots, "64", 1, 65536, false, "sequences an actor generates at once"),
+    INTEGER(actors, threads, "0", 0, 4096, false, "of each actor; 0: decided by the machine"),
+    INTEGER(actors, cache_tokens, "0", 0, 1e9, false,
+            "tokens of K/V cache of an actor; 0: from slots and lengths"),
+    TEXT(actors, device, "cpu", 0, "cpu|ref", true, "where actors compute"),
+
+    TEXT(coordinator, address, "", 0, NULL, false,
+         "empty: local sockets in the run folder; tcp://HOST: four ports from coordinator.port"),
+    INTEGER(coordinator, port, "5550", 1, 65532, false, "first of four consecutive TCP ports"),
+    INTEGER(coordinator, heartbeat_ms, "1000", 10, 3600000, false, "between two signs of life"),
+    INTEGER(coordinator, liveness, "3", 1, 1000, false, "missed heartbeats until a worker is lost"),
+    INTEGER(coordinator, lease_timeout_ms, "600000", 100, 1e9, false,
+            "a lease older than this is given to another worker"),
+    INTEGER(coordinator, chunk_bytes, "1048576", 1024, 1 << 26, false, "of weights in one message"),
+    INTEGER(coordinator, window, "8", 1, 256, false, "chunks on their way to a worker"),
+    INTEGER(coordinator, step_timeout_ms, "30000", 100, 1e9, false,
+            "without progress for this long: report who waits for whom"),
+
+    INTEGER(eval, every, "0", 0, 1e9, false,
+            "steps between evaluations; 0: only before and after"),
+    INTEGER(eval, problems, "200", 0, 1e9, false, "held-out problems of an evaluation; 0: none"),
+    INTEGER(eval, samples, "1", 1, 4096, false, "answers per problem"),
+    BOOL(eval, greedy, "true", false, "take the likeliest token instead of sampling"),
+    REAL(eval, temperature, "1", 0.01, 100, false, "when sampling"),
+
+    INTEGER(sft, steps, "1000", 0, 1e9, true, "optimizer steps of retake sft"),
+    INTEGER(sft, batch, "64", 1, 1 << 20, true, "examples of a step"),
+    TEXT(sft, data, "", 0, NULL, true,
+         "JSONL of prompt and completion; empty: the tasks' own solutions"),
+    REAL(sft, wrong_facts, "0", 0, 1, true, "careless teacher of chain: share of wrong facts"),
+    REAL(sft, wrong_share, "0", 0, 1, true, "how often a wrong fact is stated"),
+    REAL(sft, localize_share, "0", 0, 1, true, "share of localization examples at the start"),
+    REAL(sft, localize_share_end, "0", 0, 1, true, "that share at the end"),
+    REAL(sft, verdict_weight, "1", 0, 1e6, true, "loss weight of the verdict of such an example"),
+    INTEGER(sft, eval_problems, "200", 0, 1e9, false, "held-out problems at the end"),
+    INTEGER(sft, phase_steps, "0", 0, 1e9, true, "the second phase begins here; 0: one phase"),
+    INTEGER(sft, phase_batch, "0", 0, 1 << 20, true, "batch of the second phase; 0: the same"),
+    REAL(sft, phase_lr, "0", 0, 10, true, "learning rate of the second phase; 0: the same"),
+
+    TEXT(log, level, "info", 0, "debug|info|warn|error", false, "lines below it are dropped"),
+};
+const int rt_config_keys_count = (int)RT_COUNT(rt_config_keys);
+
+#define TASK(key, kind, field, standard, low, high, choices, help)                               \
+    {key, kind, offsetof(rt_task_config, field), standard, low, high, choices, true, help}
+#define TASK_TEXT(key, field, choices, help)                                                     \
+    TASK(key, RT_KEY_TEXT, field, "", 0, TEXT_MAX, choices, help)
+
+const rt_config_key rt_task_keys[] = {
+    TASK_TEXT("name", name, NULL, "a built-in task (chain), or a free name for a data file"),
+    TASK("data", RT_KEY_PATH, data, "", 0, TEXT_MAX, NULL,
+         "JSONL or JSON file; empty for a built-in task"),
+    TASK_TEXT("form", form, "|gsm8k|svamp|plain", "form of the data; empty: known by its content"),
+    TASK_TEXT("grader", grader, "|exact|number|choice|yesno|math", "empty: the task's own"),
+    TASK_TEXT("fields.problem", field_problem, NULL, "plain data: field of the problem"),
+    TASK_TEXT("fields.answer", field_answer, NULL, "plain data: field of the answer"),
+    TASK_TEXT("fields.solution", field_solution, NULL, "plain data: field of a worked solution"),
+    TASK_TEXT("prompt", prompt, NULL,
+              "file with a prompt template, {problem} is replaced; empty: built in"),
+    TASK("weight", RT_KEY_REAL, weight, "1", 0, 1e6, NULL, "share of a batch, relative"),
+    TASK("limit", RT_KEY_INTEGER, limit, "0", 0, UNLIMITED, NULL,
+         "use only the first so many records; 0: all"),
+    TASK("eval_share", RT_KEY_REAL, eval_share, "0.1", 0, 1, NULL,
+         "share of records held out for evaluation, drawn by seed"),
+    TASK("thoughts_min", RT_KEY_INTEGER, thoughts_min, "4", 1, 1000, NULL,
+         "generated tasks: fewest steps of a problem"),
+    TASK("thoughts_max", RT_KEY_INTEGER, thoughts_max, "6", 1, 1000, NULL,
+         "generated tasks: most steps of a problem"),
+    TASK("modulus", RT_KEY_INTEGER, modulus, "10", 2, 1000000, NULL,
+         "chain: numbers are taken modulo this"),
+    TASK("operations", RT_KEY_TEXT, operations, "+-*", 1, 16, NULL, "chain: any of + - *"),
+};
+const int rt_task_keys_count = (int)RT_COUNT(rt_task_keys);
+
+const rt_config_alias rt_config_aliases[] = {
+    {"model", "model.path", "the model"},
+    {"task", "tasks.0.name", "a list of one task"},
+    {"algorithm", "algorithm.name", "the preset"},
+    {"steps", "run.steps", "steps to train"},
+    {"seed", "run.seed", "the seed"},
+};
+const int rt_config_aliases_count = (int)RT_COUNT(rt_config_aliases);
+
+bool rt_config_group_known(const char *group, size_t bytes)
+{
+    for (int i = 0; i < rt_config_keys_count; i++) {
+        const char *key = rt_config_keys[i].key;
+        if (strncmp(key, group, bytes) == 0 && key[bytes] == '.') {
+            return true;
+        }
+    }
+    return false;
+}
