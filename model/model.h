@@ -184,6 +184,12 @@ int rt_trainer_backward(rt_trainer *trainer, const rt_entry *entries, const floa
 /* logits (V) of one planned row after forward (verify). */
 void rt_trainer_logits(rt_trainer *trainer, int row, float *logits);
 
+/* Compares a model with a reference file (`retake verify`): logits, logprob, loss, gradients,
+ * weights. Adds one line a kind with the worst error and its bound to report. dtype: RT_F32 or
+ * RT_BF16, what the weights are computed in; device and threads as in rt_ops_open. */
+int rt_verify(const char *model, const char *reference, int dtype, const char *device, int threads,
+              rt_buf *report, bool *pass, rt_error *err);
+
 /* ---- generation engine ---------------------------------------------------------------------------- */
 
 typedef struct rt_sampling {
