@@ -1,0 +1,109 @@
+/*
+ * internal: what the files of tasks/ share and nobody outside sees: records of data files, the
+ * chain task, prompt templates.
+ */
+#ifndef RT_TASKS_INTERNAL_H
+#define RT_TASKS_INTERNAL_H
+
+#include "tasks/tasks.h"
+
+/* Streams of the counter-based generator; a task adds the hash of its name. */
+enum {
+    RT_STREAM_SPLIT = 0x5450,
+    RT_STREAM_EPOCH,
+    RT_STREAM_MIX,
+    RT_STREAM_CHAIN,
+    RT_STREAM_FACTS,
+    RT_STREAM_TEACHER,
+    RT_STREAM_LOCALIZE,
+};
+
+/* NULL and "" both mean: not set. */
+static inline bool rt_text_set(const char *text)
+{
+    return text && text[0];
+}
+
+/* ---- records of a data file -------------------------------------------------------------- */
+
+typedef struct rt_record {
+    char *problem, *gold;
+    char *solution; /* in thoughts, or NULL */
+    int64_t line;   /* where the record begins, from 1 */
+} rt_record;
+
+typedef struct rt_records {
+    rt_record *items;
+    int64_t count, capacity;
+    const char *form;   /* gsm8k | svamp | plain */
+    const char *grader; /* the configured one, else the form's own */
+} rt_records;
+
+int rt_records_load(rt_records *records, const rt_task_config *task, const char *delimiter,
+                    rt_error *err);
+/* The same on text in memory; `from` names it in errors. */
+int rt_records_parse(rt_records *records, const char *text, size_t bytes, const char *from,
+                     const rt_task_config *task, const char *delimiter, rt_error *err);
+void rt_records_free(rt_records *records);
+
+/* ---- prompts ------------------------------------------------------------------------------- */
+
+bool rt_grader_known(const char *grader);
+/* Built-in template for a data task: asks for closed steps and a boxed answer of the grader's kind. */
+char *rt_prompt_builtin(const char *grader, const char *delimiter);
+/* Reads a template file; it must hold {problem}. */
+int rt_prompt_load(char **template, const char *path, rt_error *err);
+const char *rt_prompt_apply(const char *template, const char *problem, rt_arena *arena);
+
+/* Lines of a worked solution as thoughts: calculator marks removed, every line closed by the
+ * delimiter, the last one holding \boxed{gold} unless a box is there already. rt_free it. */
+char *rt_solution_thoughts(const char *solution, size_t bytes, const char *gold,
+                           const char *delimiter);
+
+/* ---- chain ----------------------------------------------------------------------------------- */
+
+enum { RT_CHAIN_THOUGHTS_MAX = 64, RT_CHAIN_MODULUS_MAX = 1000, RT_CHAIN_KINDS_MAX = 26 };
+
+typedef struct rt_chain_step {
+    char op;
+    int operand;
+} rt_chain_step;
+
+/* One problem: start, then steps, evaluated from left to right modulo `modulus`. */
+typedef struct rt_chain_problem {
+    int modulus, start, count;
+    rt_chain_step steps[RT_CHAIN_THOUGHTS_MAX];
+} rt_chain_problem;
+
+typedef struct rt_chain {
+    int modulus, thoughts_min, thoughts_max;
+    char operations[4];                     /* each of + - * at most once */
+    rt_chain_step kinds[RT_CHAIN_KINDS_MAX]; /* every (operation, operand) there is */
+    int kinds_count;
+    int facts_count;                        /* modulus × kinds_count */
+    uint32_t *fact_rank;                    /* seeded order of the facts: the first are wrong ones */
+    uint64_t seed, stream;                  /* stream: hash of the task's name */
+} rt_chain;
+
+bool rt_chain_is(const char *task_name);
+int rt_chain_init(rt_chain *chain, const rt_task_config *task, uint64_t seed, rt_error *err);
+void rt_chain_free(rt_chain *chain);
+int rt_chain_draw(const rt_chain *chain, int split, uint64_t index, rt_chain_problem *problem,
+                  rt_error *err);
+int rt_chain_apply(int modulus, int value, rt_chain_step step);
+/* "7+5*3", with "%m" behind it where the modulus is not 10, so that the text says it all. */
+const char *rt_chain_text(const rt_chain_problem *problem, rt_arena *arena);
+bool rt_chain_parse(const char *text, rt_chain_problem *problem);
+/* results[i] = what thought i states; the last thought also holds the boxed answer. */
+const char *rt_chain_solution(const rt_chain_problem *problem, const int *results,
+                              const char *delimiter, rt_arena *arena);
+void rt_chain_results(const rt_chain_problem *problem, int *results);
+
+/* Careless teacher: fills results, returns the first wrong thought (from 1) or 0. */
+int rt_chain_teach(const rt_chain *chain, const rt_config *config, const rt_chain_problem *problem,
+                   uint64_t cursor, int *results);
+void rt_chain_localize(const rt_chain *chain, const rt_config *config,
+                       const rt_chain_problem *problem, uint64_t cursor, rt_arena *arena,
+                       rt_example *example);
+
+#endif

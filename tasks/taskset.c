@@ -1,0 +1,419 @@
+/*
+ * taskset: every task of a config, split into training and evaluation, mixed by weight. Which problem
+ * stands where is a function of the seed and the position alone; nothing is remembered.
+ */
+#include "tasks/internal.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Training walks in cycles of this many places, in which every task has its share of the places. */
+enum { CYCLE = 1024 };
+static const int64_t GENERATED_COUNT = 1ll << 40;
+
+typedef struct task {
+    char *name;
+    bool generated;
+    rt_chain chain;
+    rt_records records;
+    uint32_t *rows[2];  /* record of each place, by split */
+    int64_t counts[2];
+    char *template;
+    char *grader;
+    uint64_t stream;    /* from the name, so that the order of the tasks does not matter */
+    int quota;          /* places of a cycle */
+} task;
+
+struct rt_taskset {
+    task tasks[RT_TASKS_MAX];
+    int count;
+    uint64_t seed;
+    char *delimiter;
+};
+
+/* ---- loading ---------------------------------------------------------------------------------- */
+
+static void split_records(task *one, const rt_task_config *config, uint64_t seed)
+{
+    size_t bytes = (size_t)one->records.count * sizeof(uint32_t);
+    one->rows[RT_TRAIN] = rt_alloc(bytes);
+    one->rows[RT_EVAL] = rt_alloc(bytes);
+    for (int64_t i = 0; i < one->records.count; i++) {
+        double u = rt_uniform(seed, one->stream + RT_STREAM_SPLIT, (uint64_t)i);
+        int split = u < config->eval_share ? RT_EVAL : RT_TRAIN;
+        one->rows[split][one->counts[split]++] = (uint32_t)i;
+    }
+}
+
+/* An answer its grader can't read would make every response undecided: better said before the run. */
+static int check_golds(const task *one, const char *path, rt_error *err)
+{
+    if (strcmp(one->grader, "number") && strcmp(one->grader, "choice") &&
+        strcmp(one->grader, "yesno")) {
+        return RT_OK;
+    }
+    for (int64_t i = 0; i < one->records.count; i++) {
+        const rt_record *record = &one->records.items[i];
+        rt_verdict verdict;
+        int code = rt_grade_response(one->grader, record->gold, strlen(record->gold), record->gold,
+                                     &verdict, err);
+        if (code) {
+            return code;
+        }
+        if (verdict.grade != RT_CORRECT) {
+            return rt_fail(err, RT_ERR_INPUT,
+                           "%s:%lld: the answer \"%.60s\" is nothing the grader \"%s\" can read; "
+                           "set grader: math or exact for this task",
+                           path, (long long)record->line, record->gold, one->grader);
+        }
+    }
+    return RT_OK;
+}
+
+static int load_data(task *one, const rt_task_config *config, rt_taskset *set, rt_error *err)
+{
+    if (rt_text_set(config->grader) && !rt_grader_known(config->grader)) {
+        return rt_fail(err, RT_ERR_USAGE,
+                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math",
+                       config->name, config->grader);
+    }
+    int code = rt_records_load(&one->records, config, set->delimiter, err);
+    if (code) {
+        return code;
+    }
+    one->grader = rt_strdup(one->records.grader);
+    split_records(one, config, set->seed);
+    return check_golds(one, config->data, err);
+}
+
+static int load_generated(task *one, const rt_task_config *config, rt_taskset *set, rt_error *err)
+{
+    if (!rt_chain_is(config->name)) {
+        return rt_fail(err, RT_ERR_USAGE,
+                       "task %s is not built in (chain is); give its records as data: FILE",
+                       config->name);
+    }
+    one->generated = true;
+    one->counts[RT_TRAIN] = one->counts[RT_EVAL] = GENERATED_COUNT;
+    one->grader = rt_strdup(rt_text_set(config->grader) ? config->grader : "exact");
+    if (!rt_grader_known(one->grader)) {
+        return rt_fail(err, RT_ERR_USAGE,
+                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math",
+                       config->name, one->grader);
+    }
+    return rt_chain_init(&one->chain, config, set->seed, err);
+}
+
+static int load_task(rt_taskset *set, const rt_task_config *config, rt_error *err)
+{
+    if (!rt_text_set(config->name)) {
+        return rt_fail(err, RT_ERR_USAGE, "tasks: entry %d has no name", set->count + 1);
+    }
+    for (int i = 0; i < set->count; i++) {
+        if (!strcmp(set->tasks[i].name, config->name)) {
+            return rt_fail(err, RT_ERR_USAGE,
+                           "tasks: the name \"%s\" is given twice; a second chain may be called "
+                           "chain_2", config->name);
+        }
+    }
+    task *one = &set->tasks[set->count++];
+    one->name = rt_strdup(config->name);
+    one->stream = rt_hash64(config->name, strlen(config->name), 0);
+    int code = rt_text_set(config->data) ? load_data(one, config, set, err)
+                                         : load_generated(one, config, set, err);
+    if (code) {
+        return code;
+    }
+    if (rt_text_set(config->prompt)) {
+        return rt_prompt_load(&one->template, config->prompt, err);
+    }
+    one->template = one->generated ? rt_strdup("Q:{problem}\n")
+                                   : rt_prompt_builtin(one->grader, set->delimiter);
+    return RT_OK;
+}
+
+/* Shares of a cycle by largest remainder; a task with any weight gets at least one place. */
+static int set_quotas(rt_taskset *set, const rt_config *config, rt_error *err)
+{
+    double total = 0, share[RT_TASKS_MAX];
+    for (int i = 0; i < set->count; i++) {
+        double weight = config->tasks[i].weight;
+        if (!(weight >= 0) || isinf(weight)) {
+            return rt_fail(err, RT_ERR_USAGE, "task %s: its weight must be 0 or more",
+                           set->tasks[i].name);
+        }
+        share[i] = set->tasks[i].counts[RT_TRAIN] ? weight : 0;
+        total += share[i];
+    }
+    /* Nothing to train on is no error here: an evaluation needs no training split. */
+    if (!(total > 0)) {
+        return RT_OK;
+    }
+    int given = 0;
+    for (int i = 0; i < set->count; i++) {
+        share[i] = share[i] / total * CYCLE;
+        set->tasks[i].quota = share[i] > 0 ? RT_MAX(1, (int)floor(share[i])) : 0;
+        given += set->tasks[i].quota;
+    }
+    while (given != CYCLE) {
+        int step = given < CYCLE ? 1 : -1, best = -1;
+        double gap = -INFINITY;
+        for (int i = 0; i < set->count; i++) {
+            int quota = set->tasks[i].quota;
+            double want = step * (share[i] - quota);
+            if (quota && (step > 0 || quota > 1) && want > gap) {
+                gap = want;
+                best = i;
+            }
+        }
+        RT_ASSERT(best >= 0);
+        set->tasks[best].quota += step;
+        given += step;
+    }
+    return RT_OK;
+}
+
+int rt_taskset_load(rt_taskset **set, const rt_config *config, rt_error *err)
+{
+    *set = NULL;
+    if (config->tasks_count < 1 || config->tasks_count > RT_TASKS_MAX) {
+        return rt_fail(err, RT_ERR_USAGE,
+                       "the config names %d tasks; give 1 to %d, for instance task: chain",
+                       config->tasks_count, RT_TASKS_MAX);
+    }
+    rt_taskset *fresh = rt_alloc(sizeof *fresh);
+    fresh->seed = (uint64_t)config->run.seed;
+    fresh->delimiter = rt_strdup(rt_text_set(config->thoughts.delimiter)
+                                     ? config->thoughts.delimiter : "</thought>");
+    int code = RT_OK;
+    for (int i = 0; i < config->tasks_count && !code; i++) {
+        code = load_task(fresh, &config->tasks[i], err);
+    }
+    if (!code) {
+        code = set_quotas(fresh, config, err);
+    }
+    if (code) {
+        rt_taskset_free(&fresh);
+        return code;
+    }
+    *set = fresh;
+    return RT_OK;
+}
+
+void rt_taskset_free(rt_taskset **set)
+{
+    if (!*set) {
+        return;
+    }
+    for (int i = 0; i < (*set)->count; i++) {
+        task *one = &(*set)->tasks[i];
+        rt_records_free(&one->records);
+        rt_chain_free(&one->chain);
+        rt_free(one->rows[0]);
+        rt_free(one->rows[1]);
+        rt_free(one->template);
+        rt_free(one->grader);
+        rt_free(one->name);
+    }
+    rt_free((*set)->delimiter);
+    rt_free(*set);
+    *set = NULL;
+}
+
+int rt_taskset_tasks(const rt_taskset *set)
+{
+    return set->count;
+}
+
+const char *rt_taskset_name(const rt_taskset *set, int index)
+{
+    RT_ASSERT(index >= 0 && index < set->count);
+    return set->tasks[index].name;
+}
+
+int64_t rt_taskset_count(const rt_taskset *set, int index, int split)
+{
+    RT_ASSERT(index >= 0 && index < set->count && (split == RT_TRAIN || split == RT_EVAL));
+    return set->tasks[index].counts[split];
+}
+
+/* ---- problems ----------------------------------------------------------------------------------- */
+
+static const char *copy(const char *text, rt_arena *arena)
+{
+    size_t bytes = strlen(text) + 1;
+    return memcpy(rt_arena_alloc(arena, bytes), text, bytes);
+}
+
+static int get_generated(const rt_taskset *set, const task *one, int split, int64_t index,
+                         rt_arena *arena, rt_problem *problem, rt_error *err)
+{
+    rt_chain_problem drawn;
+    int results[RT_CHAIN_THOUGHTS_MAX];
+    int code = rt_chain_draw(&one->chain, split, (uint64_t)index, &drawn, err);
+    if (code) {
+        return code;
+    }
+    rt_chain_results(&drawn, results);
+    char gold[16];
+    snprintf(gold, sizeof gold, "%d", results[drawn.count - 1]);
+    problem->problem = rt_chain_text(&drawn, arena);
+    problem->gold = copy(gold, arena);
+    problem->solution = rt_chain_solution(&drawn, results, set->delimiter, arena);
+    return RT_OK;
+}
+
+int rt_problem_get(const rt_taskset *set, int index_of_task, int split, int64_t index,
+                   rt_arena *arena, rt_problem *problem, rt_error *err)
+{
+    RT_ASSERT(index_of_task >= 0 && index_of_task < set->count);
+    RT_ASSERT(split == RT_TRAIN || split == RT_EVAL);
+    const task *one = &set->tasks[index_of_task];
+    *problem = (rt_problem){0};
+    if (index < 0 || index >= one->counts[split]) {
+        return rt_fail(err, RT_ERR_INPUT, "task %s has %lld problems for %s; number %lld is not "
+                       "one of them", one->name, (long long)one->counts[split],
+                       split == RT_EVAL ? "evaluation" : "training", (long long)index);
+    }
+    problem->id = (uint64_t)index_of_task << 48 | (uint64_t)split << 47 | (uint64_t)index;
+    problem->task = index_of_task;
+    problem->task_name = copy(one->name, arena);
+    problem->grader = copy(one->grader, arena);
+    if (one->generated) {
+        int code = get_generated(set, one, split, index, arena, problem, err);
+        if (code) {
+            return code;
+        }
+    } else {
+        const rt_record *record = &one->records.items[one->rows[split][index]];
+        problem->problem = copy(record->problem, arena);
+        problem->gold = copy(record->gold, arena);
+        problem->solution = record->solution ? copy(record->solution, arena) : NULL;
+    }
+    problem->prompt = rt_prompt_apply(one->template, problem->problem, arena);
+    return RT_OK;
+}
+
+/* Place of an epoch → record, one to one: a Feistel network on the next even number of bits, walked
+ * until it lands inside. Less than four steps on average, and nothing of the size of the data. */
+static uint64_t shuffled(uint64_t seed, uint64_t stream, uint64_t epoch, uint64_t place,
+                         uint64_t count)
+{
+    int half = 1;
+    while (half < 31 && (1ull << 2 * half) < count) {
+        half++;
+    }
+    uint64_t mask = (1ull << half) - 1;
+    do {
+        uint64_t left = place >> half, right = place & mask;
+        for (uint64_t round = 0; round < 4; round++) {
+            uint32_t words[4];
+            rt_philox(seed, stream + epoch, right << 8 | round, words);
+            uint64_t next = left ^ (words[0] & mask);
+            left = right;
+            right = next;
+        }
+        place = left << half | right;
+    } while (place >= count);
+    return place;
+}
+
+/* Task at a place of training and how many of its problems came before. */
+static int place_of(const rt_taskset *set, uint64_t cursor, uint64_t *before)
+{
+    uint64_t cycle = cursor / CYCLE;
+    uint32_t at = (uint32_t)(cursor % CYCLE);
+    int owner[CYCLE], used = 0, seen[RT_TASKS_MAX] = {0}, found = 0;
+    uint32_t order[CYCLE];
+    for (int i = 0; i < set->count; i++) {
+        if (set->tasks[i].quota == CYCLE) {
+            *before = cursor;
+            return i;
+        }
+        for (int k = 0; k < set->tasks[i].quota; k++) {
+            owner[used++] = i;
+        }
+    }
+    rt_permutation(set->seed, RT_STREAM_MIX + cycle * 0x9E3779B97F4A7C15u, order, CYCLE);
+    for (uint32_t i = 0; i <= at; i++) {
+        found = owner[order[i]];
+        seen[found]++;
+    }
+    *before = cycle * (uint64_t)set->tasks[found].quota + (uint64_t)seen[found] - 1;
+    return found;
+}
+
+static int next_place(const rt_taskset *set, int64_t cursor, int *found, int64_t *index,
+                      rt_error *err)
+{
+    bool any = false;
+    for (int i = 0; i < set->count; i++) {
+        any = any || set->tasks[i].quota > 0;
+    }
+    if (!any || cursor < 0) {
+        return rt_fail(err, RT_ERR_USAGE, "no task has problems left for training; lower "
+                       "eval_share, or give a task a weight above 0");
+    }
+    uint64_t before;
+    *found = place_of(set, (uint64_t)cursor, &before);
+    const task *one = &set->tasks[*found];
+    uint64_t count = (uint64_t)one->counts[RT_TRAIN];
+    *index = (int64_t)(before % count);
+    if (!one->generated) {
+        *index = (int64_t)shuffled(set->seed, one->stream + RT_STREAM_EPOCH, before / count,
+                                   before % count, count);
+    }
+    return RT_OK;
+}
+
+int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_problem *problem,
+                    rt_error *err)
+{
+    int found = 0;
+    int64_t index = 0;
+    int code = next_place(set, cursor, &found, &index, err);
+    return code ? code : rt_problem_get(set, found, RT_TRAIN, index, arena, problem, err);
+}
+
+/* ---- supervised examples ------------------------------------------------------------------------- */
+
+static int chain_example(const rt_taskset *set, const task *one, const rt_config *config,
+                         int64_t cursor, double localize, const rt_problem *problem,
+                         rt_arena *arena, rt_example *example)
+{
+    rt_chain_problem parsed;
+    bool parsed_well = rt_chain_parse(problem->problem, &parsed);
+    RT_ASSERT(parsed_well);
+    uint64_t stream = one->stream + RT_STREAM_LOCALIZE + (1ull << 32);
+    if (rt_uniform(set->seed, stream, (uint64_t)cursor) < localize) {
+        rt_chain_localize(&one->chain, config, &parsed, (uint64_t)cursor, arena, example);
+        return RT_OK;
+    }
+    int results[RT_CHAIN_THOUGHTS_MAX];
+    rt_chain_teach(&one->chain, config, &parsed, (uint64_t)cursor, results);
+    example->completion = rt_chain_solution(&parsed, results, set->delimiter, arena);
+    return RT_OK;
+}
+
+int rt_example_next(const rt_taskset *set, const rt_config *config, int64_t cursor, double localize,
+                    rt_arena *arena, rt_example *example, rt_error *err)
+{
+    rt_problem problem;
+    example->spans_count = 0;
+    int code = rt_problem_next(set, cursor, arena, &problem, err);
+    if (code) {
+        return code;
+    }
+    const task *one = &set->tasks[problem.task];
+    example->prompt = problem.prompt;
+    if (one->generated) {
+        return chain_example(set, one, config, cursor, localize, &problem, arena, example);
+    }
+    if (!problem.solution) {
+        return rt_fail(err, RT_ERR_INPUT,
+                       "task %s has a record without a worked solution; name its field with "
+                       "fields: {solution: ...} or give sft.data", problem.task_name);
+    }
+    example->completion = problem.solution;
+    return RT_OK;
+}
