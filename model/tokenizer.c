@@ -114,7 +114,8 @@ static int encode_bytes(encoder *e, const char *text, size_t bytes)
         }
         size_t invalid = 1;
         while (at + invalid < bytes
-               && rt_utf8_valid(text + at + invalid, RT_MIN(bytes - at - invalid, (size_t)4)) == 0) {
+               && rt_utf8_valid(text + at + invalid,
+                                RT_MIN(bytes - at - invalid, (size_t)4)) == 0) {
             invalid++;
         }
         rt_bpe_encode(&e->tokenizer->bpe, &e->tokenizer->vocab, &e->bpe, text + at, invalid,
@@ -160,7 +161,8 @@ int rt_tokenizer_encode(const rt_tokenizer *tokenizer, const char *text, size_t 
     return rc;
 }
 
-void rt_tokenizer_decode(const rt_tokenizer *tokenizer, const int32_t *ids, size_t count, rt_buf *out)
+void rt_tokenizer_decode(const rt_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                         rt_buf *out)
 {
     for (size_t i = 0; i < count; i++) {
         size_t bytes;

@@ -18,7 +18,7 @@ enum {
     RT_TOKENIZER_DEPTH_MAX = 8                /* sequences inside sequences */
 };
 
-/* ---- byte alphabet: each byte as one printable character (GPT-2) ---------------------------- */
+/* ---- byte alphabet: each byte as one printable character (GPT-2) ----------------------------- */
 
 int rt_alphabet_char(uint8_t byte); /* code point, below 0x180 */
 void rt_alphabet_write(rt_buf *out, const void *bytes, size_t count);
@@ -47,7 +47,7 @@ int32_t rt_vocab_find(const rt_vocab *vocab, const void *bytes, size_t count); /
 const char *rt_vocab_get(const rt_vocab *vocab, int32_t id, size_t *bytes);    /* NULL: none */
 void rt_vocab_free(rt_vocab *vocab);
 
-/* ---- merges ------------------------------------------------------------------------------------ */
+/* ---- merges ---------------------------------------------------------------------------------- */
 
 typedef struct rt_ids {
     int32_t *items;
@@ -83,7 +83,7 @@ void rt_bpe_encode(const rt_bpe *bpe, const rt_vocab *vocab, rt_bpe_scratch *scr
                    const char *piece, size_t bytes, rt_ids *out);
 void rt_bpe_scratch_free(rt_bpe_scratch *scratch);
 
-/* ---- splitting into pieces ----------------------------------------------------------------------- */
+/* ---- splitting into pieces ------------------------------------------------------------------- */
 
 enum rt_split_behavior {
     RT_SPLIT_ISOLATED,    /* matches and what lies between them are pieces */
@@ -130,7 +130,7 @@ int rt_splitter_run(const rt_splitter *splitter, rt_split_scratch *scratch, cons
 void rt_splitter_free(rt_splitter *splitter);
 void rt_split_scratch_free(rt_split_scratch *scratch);
 
-/* ---- added tokens: found in the text before anything is split ------------------------------------ */
+/* ---- added tokens: found in the text before anything is split -------------------------------- */
 
 typedef struct rt_added {
     char *text;
@@ -157,7 +157,7 @@ void rt_added_trie_free(rt_added_trie *trie);
 bool rt_added_next(const rt_added_trie *trie, const rt_added *added, const char *text,
                    size_t bytes, size_t *scan, size_t *taken, rt_added_match *match);
 
-/* ---- the object ------------------------------------------------------------------------------------ */
+/* ---- the object ------------------------------------------------------------------------------ */
 
 enum rt_normal_form { RT_NFC, RT_NFD, RT_NFKC, RT_NFKD };
 
@@ -176,7 +176,7 @@ struct rt_tokenizer {
 int rt_tokenizer_normalize(const rt_tokenizer *tokenizer, const char *text, size_t bytes,
                            rt_buf *out, rt_error *err);
 
-/* ---- tokenizer.json from parts ----------------------------------------------------------------------- */
+/* ---- tokenizer.json from parts --------------------------------------------------------------- */
 
 typedef struct rt_tokenizer_parts {
     rt_buf vocab, merges, added;   /* JSON members, without the brackets */

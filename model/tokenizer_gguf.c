@@ -16,7 +16,7 @@ enum { TOKEN_CONTROL = 3, TOKEN_USER = 4 }; /* tokenizer.ggml.token_type */
 #define SPLIT(numbers)                                                                           \
     "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": " \
     "\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" numbers              \
-    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, "       \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, " \
     "\"behavior\": \"Isolated\", \"invert\": false}, " BYTE_LEVEL("false") "]}"
 
 static const struct known_pre {
@@ -64,7 +64,7 @@ static int add_tokens(const rt_gguf *gguf, rt_tokenizer_parts *parts, rt_error *
     }
     bool typed = rt_gguf_array_find(gguf, "tokenizer.ggml.token_type", &types)
                  && types.starts == NULL && types.count == tokens.count;
-    for (size_t i = 0; i < tokens.count && i < RT_TOKENIZER_IDS_MAX; i++) {
+    for (size_t i = 0; i < tokens.count; i++) {
         size_t bytes;
         const char *text = rt_gguf_array_text(&tokens, i, &bytes);
         rt_parts_token(parts, text, bytes, (int32_t)i);

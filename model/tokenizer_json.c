@@ -16,7 +16,7 @@ static bool flag(const json_t *object, const char *key, bool fallback)
     return json_is_boolean(value) ? json_is_true(value) : fallback;
 }
 
-/* ---- normalizer --------------------------------------------------------------------------------- */
+/* ---- normalizer ------------------------------------------------------------------------------ */
 
 static int read_normalizer(rt_tokenizer *t, const json_t *json, int depth, rt_error *err)
 {
@@ -42,11 +42,11 @@ static int read_normalizer(rt_tokenizer *t, const json_t *json, int depth, rt_er
             return 0;
         }
     }
-    return rt_fail(err, RT_ERR_INPUT, "normalizer '%.60s' is not supported: NFC, NFD, NFKC, NFKD and "
-                   "short sequences of them are", type);
+    return rt_fail(err, RT_ERR_INPUT, "normalizer '%.60s' is not supported: NFC, NFD, NFKC, NFKD "
+                   "and short sequences of them are", type);
 }
 
-/* ---- pre-tokenizer ------------------------------------------------------------------------------- */
+/* ---- pre-tokenizer --------------------------------------------------------------------------- */
 
 static int read_behavior(const json_t *json, enum rt_split_behavior *behavior, rt_error *err)
 {
@@ -130,7 +130,7 @@ static int read_pre_tokenizer(rt_tokenizer *t, const json_t *json, int depth, bo
                    "ByteLevel and short sequences that end in ByteLevel are", type);
 }
 
-/* ---- model ------------------------------------------------------------------------------------------ */
+/* ---- model ----------------------------------------------------------------------------------- */
 
 static int read_vocab(rt_tokenizer *t, json_t *vocab, rt_error *err)
 {
@@ -232,8 +232,8 @@ static int check_model(const json_t *model, rt_error *err)
 {
     const char *type = json_string_value(json_object_get(model, "type"));
     if (type != NULL && strcmp(type, "BPE") != 0) {
-        return rt_fail(err, RT_ERR_INPUT, "tokenizer model '%.60s' is not supported: byte-level BPE "
-                       "is (Llama 3, Qwen, SmolLM, GPT-2)", type);
+        return rt_fail(err, RT_ERR_INPUT, "tokenizer model '%.60s' is not supported: byte-level "
+                       "BPE is (Llama 3, Qwen, SmolLM, GPT-2)", type);
     }
     if (!json_is_object(json_object_get(model, "vocab"))
         || !json_is_array(json_object_get(model, "merges"))) {
@@ -243,13 +243,13 @@ static int check_model(const json_t *model, rt_error *err)
     static const char *const texts[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (size_t i = 0; i < RT_COUNT(texts); i++) {
         if (json_string_length(json_object_get(model, texts[i])) > 0) {
-            return rt_fail(err, RT_ERR_INPUT, "BPE with %s is not supported: byte-level BPE has none",
-                           texts[i]);
+            return rt_fail(err, RT_ERR_INPUT, "BPE with %s is not supported: byte-level BPE has "
+                           "none", texts[i]);
         }
     }
     if (flag(model, "byte_fallback", false)) {
-        return rt_fail(err, RT_ERR_INPUT, "BPE with byte_fallback (SentencePiece) is not supported: "
-                       "byte-level BPE is");
+        return rt_fail(err, RT_ERR_INPUT, "BPE with byte_fallback (SentencePiece) is not "
+                       "supported: byte-level BPE is");
     }
     if (json_number_value(json_object_get(model, "dropout")) > 0) {
         return rt_fail(err, RT_ERR_INPUT, "BPE with dropout gives another result each time: set "
@@ -281,33 +281,34 @@ static int read_model(rt_tokenizer *t, const json_t *model, rt_error *err)
     if (unknown != NULL) {
         const json_t *id = json_object_get(vocab, unknown);
         if (id == NULL) {
-            return rt_fail(err, RT_ERR_INPUT, "unk_token '%.60s' is not in the vocabulary", unknown);
+            return rt_fail(err, RT_ERR_INPUT, "unk_token '%.60s' is not in the vocabulary",
+                           unknown);
         }
         t->bpe.unknown = (int32_t)json_integer_value(id);
     }
     return read_merges(t, merges, err);
 }
 
-/* ---- added tokens ------------------------------------------------------------------------------------- */
+/* ---- added tokens ---------------------------------------------------------------------------- */
 
 static int read_added_token(rt_tokenizer *t, const json_t *vocab, const json_t *item, rt_error *err)
 {
     const json_t *content = json_object_get(item, "content");
-    const json_t *id = json_object_get(vocab, json_is_string(content) ? json_string_value(content) : "");
+    const char *text = json_is_string(content) ? json_string_value(content) : "";
+    const json_t *id = json_object_get(vocab, text);
     if (id == NULL) {
         id = json_object_get(item, "id");
     }
     json_int_t number = json_is_integer(id) ? json_integer_value(id) : -1;
     if (json_string_length(content) == 0 || number < 0 || number >= RT_TOKENIZER_IDS_MAX) {
         return rt_fail(err, RT_ERR_INPUT, "added token '%.60s' needs a content and an id between 0 "
-                       "and %d", json_is_string(content) ? json_string_value(content) : "",
-                       RT_TOKENIZER_IDS_MAX - 1);
+                       "and %d", text, RT_TOKENIZER_IDS_MAX - 1);
     }
     size_t known;
     if (id == json_object_get(item, "id")
         && rt_vocab_get(&t->vocab, (int32_t)number, &known) != NULL) {
-        return rt_fail(err, RT_ERR_INPUT, "added token '%.60s' has id %lld, which another token has "
-                       "too", json_string_value(content), (long long)number);
+        return rt_fail(err, RT_ERR_INPUT, "added token '%.60s' has id %lld, which another token "
+                       "has too", text, (long long)number);
     }
     rt_added *added = &t->added[t->added_count++];
     size_t bytes = json_string_length(content);
@@ -318,7 +319,7 @@ static int read_added_token(rt_tokenizer *t, const json_t *vocab, const json_t *
                         .lstrip = flag(item, "lstrip", false),
                         .rstrip = flag(item, "rstrip", false),
                         .single_word = flag(item, "single_word", false)};
-    memcpy(added->text, json_string_value(content), bytes);
+    memcpy(added->text, text, bytes);
     rt_vocab_set(&t->vocab, added->id, added->text, bytes, false);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Expectations here follow from the rules by hand; comparisons with others are in the golden test. */
+/* Expectations here follow from the rules by hand; the golden test compares with others. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
     "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": true}"
 #define NFC "{\"type\": \"NFC\"}"
 
-/* ---- small tokenizers: token of byte b = id b, merges from 256 on --------------------------------- */
+/* ---- small tokenizers: token of byte b = id b, merges from 256 on ---------------------------- */
 
 static void parts_bytes(rt_tokenizer_parts *parts)
 {
@@ -109,7 +109,7 @@ static void assert_refused(const char *json, const char *named)
     }
 }
 
-/* ---- tests ------------------------------------------------------------------------------------------ */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void alphabet(void **state)
 {
@@ -394,12 +394,12 @@ static void refusals(void **state)
         {"{\"model\": {\"vocab\": {}, \"merges\": [], \"unk_token\": \"q\"}}", "'q'"},
         {"{\"model\": {\"vocab\": {}, \"merges\": [], \"byte_fallback\": true}}", "byte_fallback"},
         {"{\"model\": {\"vocab\": {}, \"merges\": []}}", "pre-tokenizer"},
-        {"{\"model\": {\"vocab\": {}, \"merges\": []}, \"pre_tokenizer\": {\"type\": \"Metaspace\"}}",
-         "Metaspace"},
+        {"{\"model\": {\"vocab\": {}, \"merges\": []}, \"pre_tokenizer\": "
+         "{\"type\": \"Metaspace\"}}", "Metaspace"},
         {"{\"model\": {\"vocab\": {}, \"merges\": []}, \"normalizer\": {\"type\": \"Lowercase\"}}",
          "Lowercase"},
-        {"{\"model\": {\"vocab\": {}, \"merges\": []}, \"pre_tokenizer\": {\"type\": \"ByteLevel\"}}",
-         "add_prefix_space"},
+        {"{\"model\": {\"vocab\": {}, \"merges\": []}, \"pre_tokenizer\": "
+         "{\"type\": \"ByteLevel\"}}", "add_prefix_space"},
         {"{\"model\": {\"vocab\": {}, \"merges\": []}, \"pre_tokenizer\": {\"type\": \"Split\","
          "\"pattern\": {\"Regex\": \"(\"}, \"behavior\": \"Isolated\"}}", "'('"},
         {"{\"model\": {\"vocab\": {}, \"merges\": []}, \"pre_tokenizer\": {\"type\": \"Split\","
@@ -418,7 +418,7 @@ static void refusals(void **state)
     }
 }
 
-/* ---- GGUF ------------------------------------------------------------------------------------------- */
+/* ---- GGUF ------------------------------------------------------------------------------------ */
 
 static void gguf_text(rt_buf *file, const char *text, size_t bytes)
 {

@@ -36,7 +36,7 @@ typedef struct trainer {
 
 static const uint64_t empty = UINT64_MAX;
 
-/* ---- words ------------------------------------------------------------------------------------ */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 static int word_add(trainer *t, const char *text, size_t bytes, rt_error *err)
 {
@@ -114,7 +114,7 @@ static int words_read(trainer *t, size_t bytes, rt_error *err)
     return rc;
 }
 
-/* ---- pairs -------------------------------------------------------------------------------------- */
+/* ---- pairs ----------------------------------------------------------------------------------- */
 
 static size_t pair_slot(const trainer *t, uint64_t key)
 {
@@ -175,7 +175,7 @@ static pair *pairs_best(trainer *t)
     return best;
 }
 
-/* ---- merges --------------------------------------------------------------------------------------- */
+/* ---- merges ---------------------------------------------------------------------------------- */
 
 static bool is_forbidden(const trainer *t, const char *text, size_t bytes)
 {
@@ -266,8 +266,8 @@ static bool merge_next(trainer *t)
 static int check(const trainer *t, size_t bytes, int vocab, rt_error *err)
 {
     if (vocab < 256 + t->specials_count || vocab > RT_TOKENIZER_IDS_MAX) {
-        return rt_fail(err, RT_ERR_USAGE, "a vocabulary of %d tokens is not possible: 256 bytes and "
-                       "%d special tokens need %d", vocab, t->specials_count,
+        return rt_fail(err, RT_ERR_USAGE, "a vocabulary of %d tokens is not possible: 256 bytes "
+                       "and %d special tokens need %d", vocab, t->specials_count,
                        256 + t->specials_count);
     }
     size_t valid = rt_utf8_valid(t->corpus, bytes);
@@ -288,8 +288,8 @@ static int check(const trainer *t, size_t bytes, int vocab, rt_error *err)
     }
     for (int i = 0; i < t->forbidden_count; i++) {
         if (strlen(t->forbidden[i]) < 2) {
-            return rt_fail(err, RT_ERR_USAGE, "forbidden text %d must have at least two bytes: single "
-                           "bytes are always tokens", i);
+            return rt_fail(err, RT_ERR_USAGE, "forbidden text %d must have at least two bytes: "
+                           "single bytes are always tokens", i);
         }
     }
     return 0;
