@@ -14,7 +14,8 @@ static int check_size(const char *what, int value, int most, rt_error *err)
     if (value >= 1 && value <= most) {
         return RT_OK;
     }
-    return rt_fail(err, RT_ERR_INPUT, "the model's %s is %d, it must be 1 to %d", what, value, most);
+    return rt_fail(err, RT_ERR_INPUT, "the model's %s is %d, it must be 1 to %d", what, value,
+                   most);
 }
 
 int rt_arch_check(const rt_arch *arch, rt_error *err)
