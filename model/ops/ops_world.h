@@ -70,7 +70,7 @@ static inline void *world_words(uint64_t stream, size_t count, int dtype)
 static inline world *world_new(int d, int f, int heads, int kv_heads, int s, int v, int dtype)
 {
     world *w = rt_alloc(sizeof *w);
-    size_t rows = WORLD_ROWS, big = rows * (size_t)f * 2;
+    size_t rows = WORLD_ROWS, big = rows * (size_t)RT_MAX(2 * f, heads * s);
     *w = (world){.d = d, .f = f, .heads = heads, .kv_heads = kv_heads, .s = s, .v = v,
                  .dtype = dtype};
     w->x = world_random(1, rows * (size_t)d);
