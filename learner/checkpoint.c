@@ -29,7 +29,7 @@ static int write_optimizer(const rt_learner *learner, const char *dir, rt_error 
     char *updates = rt_format("%lld", (long long)o->updates);
     char *version = rt_format("%lld", (long long)learner->version);
     char hash[33];
-    rt_hash_hex(rt_weights_hash(learner->working), hash);
+    rt_hash_hex(rt_learner_hash(learner), hash);
     const char *metadata[] = {"updates", updates, "version", version, "weights_hash", hash, NULL};
     char *path = rt_format("%s/optimizer.safetensors", dir);
     int rc = rt_safetensors_write(path, tensors, rounded ? 3 : 2, metadata, err);
@@ -40,7 +40,7 @@ static int write_optimizer(const rt_learner *learner, const char *dir, rt_error 
 static int write_state(const rt_learner *learner, const char *dir, rt_error *err)
 {
     char hash[33];
-    rt_hash_hex(rt_weights_hash(learner->working), hash);
+    rt_hash_hex(rt_learner_hash(learner), hash);
     rt_buf text = {0};
     rt_buf_addf(&text, "{\"version\": %lld, \"updates\": %lld, \"fingerprint\": \"%016llx\", "
                 "\"weights_hash\": \"%s\"}\n", (long long)learner->version,

@@ -105,7 +105,7 @@ int rt_learner_new(rt_learner **out, const rt_config *config, const char *from, 
     if (rc == 0) {
         rt_learner_publish(learner);
         char hash[33];
-        rt_hash_hex(rt_weights_hash(learner->working), hash);
+        rt_hash_hex(rt_learner_hash(learner), hash);
         if (from && strcmp(hash, expected) != 0)
             rc = rt_fail(err, RT_ERR_INPUT,
                          "checkpoint %s is damaged: its weights hash to %s, it says %s; remove the folder to "
@@ -193,6 +193,11 @@ float rt_learner_temperature(const rt_learner *learner)
 const rt_weights *rt_learner_weights(const rt_learner *learner)
 {
     return learner->working;
+}
+
+rt_hash128 rt_learner_hash(const rt_learner *learner)
+{
+    return rt_hash(learner->working->data, rt_weights_bytes(learner->working));
 }
 
 int64_t rt_learner_version(const rt_learner *learner)

@@ -82,6 +82,8 @@ int rt_learner_sft(rt_learner *learner, const rt_sequence *sequences, int count,
                    rt_update_stats *stats, rt_error *err);
 /* Working weights (dtype of the run): what actors get. Borrowed; changes with the next step. */
 const rt_weights *rt_learner_weights(const rt_learner *learner);
+/* XXH3-128 of those bytes: the weights hash that every role names. */
+rt_hash128 rt_learner_hash(const rt_learner *learner);
 int64_t rt_learner_version(const rt_learner *learner);
 void rt_learner_set_version(rt_learner *learner, int64_t version);
 /* Progress counters for heartbeats; any thread. */

@@ -411,7 +411,7 @@ static int load(rt_role *role, rt_error *err)
     if (rc == 0) {
         role->version = rt_learner_version(role->learner);
         role->saved_version = resume ? role->version : -1;
-        role->hash = rt_weights_hash(rt_learner_weights(role->learner));
+        role->hash = rt_learner_hash(role->learner);
         rt_log_line(role->log, RT_INFO, "%s %s, version %lld, %zu parameters, %s %s, %d threads",
                     resume ? "continues" : "starts from",
                     resume ? newest.data : role->config->model.path, (long long)role->version,

@@ -26,7 +26,7 @@ static void do_step(rt_role *role, rt_job *job)
     if (job->rc == 0)
         rt_learner_set_version(learner, job->step + 1);
     job->version = rt_learner_version(learner);
-    job->hash = rt_weights_hash(rt_learner_weights(learner));
+    job->hash = rt_learner_hash(learner);
 }
 
 static void do_save(rt_role *role, rt_job *job)

@@ -288,7 +288,7 @@ int rt_sft_run(const rt_config *config, const rt_log *log, const atomic_bool *st
         rc = rt_model_save(rt_learner_weights(s.learner), export, config->model.path, err);
     if (rc == 0) {
         char hash[33];
-        rt_hash_hex(rt_weights_hash(rt_learner_weights(s.learner)), hash);
+        rt_hash_hex(rt_learner_hash(s.learner), hash);
         rt_buf_addf(summary, "{\"steps\": %lld, \"loss\": %.6g, \"tokens\": %lld, \"seconds\": %.3f, "
                     "\"weights_hash\": \"%s\", \"model\": \"%s\"}\n", (long long)config->sft.steps, loss,
                     (long long)s.tokens, (double)(rt_now_ns() - s.started_ns) * 1e-9, hash, export);

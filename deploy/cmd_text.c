@@ -1,0 +1,225 @@
+/* The filters that need no sampling: tokenize, score, grade. */
+#include <math.h>
+#include <string.h>
+
+#include "deploy/cli.h"
+#include "tasks/tasks.h"
+
+/* ---- tokenize ---------------------------------------------------------------------------------- */
+
+static json_t *tokenize_text(const rt_tokenizer *tokenizer, const json_t *text)
+{
+    if (!json_is_string(text))
+        return cli_error_object("\"text\" must be a text");
+    int32_t *ids = NULL;
+    size_t count = 0, capacity = 0;
+    rt_error err;
+    int rc = rt_tokenizer_encode(tokenizer, json_string_value(text), json_string_length(text), &ids,
+                                 &count, &capacity, &err);
+    json_t *answer = rc != 0 ? cli_error_object("%s", err.message)
+                             : json_pack("{s:o}", "ids", cli_json_ids(ids, (int)count));
+    rt_free(ids);
+    return answer;
+}
+
+/* JSON holds UTF-8 only: a byte that is none becomes U+FFFD. */
+static json_t *json_text(const char *text, size_t bytes)
+{
+    rt_buf clean = {0};
+    rt_buf_add(&clean, "", 0);
+    while (bytes > 0) {
+        size_t good = rt_utf8_valid(text, bytes);
+        rt_buf_add(&clean, text, good);
+        text += good, bytes -= good;
+        if (bytes > 0) {
+            rt_buf_add(&clean, "\xEF\xBF\xBD", 3);
+            text++, bytes--;
+        }
+    }
+    json_t *value = json_stringn(clean.data, clean.bytes);
+    rt_buf_free(&clean);
+    return value;
+}
+
+static json_t *detokenize(const rt_tokenizer *tokenizer, const json_t *list)
+{
+    int count;
+    int32_t *ids = cli_ids(list, rt_tokenizer_vocab(tokenizer), &count);
+    if (count < 0)
+        return cli_error_object("\"ids\" must be a list of whole numbers from 0 to %d",
+                                rt_tokenizer_vocab(tokenizer) - 1);
+    rt_buf text = {0};
+    rt_buf_add(&text, "", 0);
+    rt_tokenizer_decode(tokenizer, ids, (size_t)count, &text);
+    json_t *answer = json_pack("{s:o}", "text", json_text(text.data, text.bytes));
+    rt_buf_free(&text);
+    rt_free(ids);
+    return answer;
+}
+
+static void tokenize_batch(void *context, json_t **requests, json_t **answers, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (!requests[i])
+            continue;
+        json_t *text = json_object_get(requests[i], "text"), *ids = json_object_get(requests[i], "ids");
+        answers[i] = text  ? tokenize_text(context, text)
+                     : ids ? detokenize(context, ids)
+                           : cli_error_object("give \"text\" or \"ids\"");
+    }
+}
+
+int cmd_tokenize(int argc, char **argv)
+{
+    const char *path;
+    int words;
+    int rc = cli_parse(argc, argv, "tokenize MODEL < requests.jsonl",
+                       "Filter: {\"text\"} → {\"ids\"}; {\"ids\"} → {\"text\"}. Special tokens inside a text are "
+                       "recognised, none are added.", NULL, 0, &path, &words, 1);
+    if (rc != 0)
+        return rc < 0 ? 0 : rc;
+    if (words != 1)
+        return cli_usage("which model? usage: retake tokenize MODEL");
+    rt_tokenizer *tokenizer;
+    rt_error err;
+    if (rt_tokenizer_load(&tokenizer, path, &err) != 0)
+        return cli_fail(&err);
+    rc = cli_filter(tokenize_batch, tokenizer, 1);
+    rt_tokenizer_free(&tokenizer);
+    return rc;
+}
+
+/* ---- score --------------------------------------------------------------------------------------- */
+
+typedef struct scorer {
+    cli_model model;
+    rt_trainer *trainer;
+    double temperature;
+    int tokens_max;
+} scorer;
+
+static json_t *score_ids(scorer *s, const int32_t *ids, int count)
+{
+    json_t *list = json_array();
+    if (count > 0)
+        json_array_append_new(list, json_null());
+    if (count < 2)
+        return json_pack("{s:o}", "logprobs", list);
+    rt_error err;
+    int32_t *rows = rt_alloc((size_t)count * sizeof *rows);
+    rt_entry *entries = rt_alloc((size_t)count * sizeof *entries);
+    float *logprob = rt_alloc((size_t)count * sizeof *logprob);
+    int rc = rt_trainer_plan(s->trainer, &ids, &count, 1, &rows, &err);
+    if (rc > 0) {
+        for (int t = 1; t < count; t++)
+            entries[t - 1] = (rt_entry){rows[t - 1], ids[t]};
+        rc = rt_trainer_forward(s->trainer, entries, count - 1, (float)s->temperature, false,
+                                logprob, &err);
+    }
+    for (int t = 0; rc == 0 && t < count - 1; t++)
+        json_array_append_new(list, cli_json_float(logprob[t]));
+    rt_free(rows), rt_free(entries), rt_free(logprob);
+    if (rc == 0)
+        return json_pack("{s:o}", "logprobs", list);
+    json_decref(list);
+    return cli_error_object("%s", err.message);
+}
+
+static void score_batch(void *context, json_t **requests, json_t **answers, int count)
+{
+    scorer *s = context;
+    int vocab = s->model.weights->arch.vocab;
+    for (int i = 0; i < count; i++) {
+        if (!requests[i])
+            continue;
+        int n;
+        int32_t *ids = cli_ids(json_object_get(requests[i], "ids"), vocab, &n);
+        if (n < 0)
+            answers[i] = cli_error_object("\"ids\" must be a list of whole numbers from 0 to %d", vocab - 1);
+        else if (n > s->tokens_max)
+            answers[i] = cli_error_object("%d ids, the model's context is %d", n, s->tokens_max);
+        else
+            answers[i] = score_ids(s, ids, n);
+        rt_free(ids);
+    }
+}
+
+int cmd_score(int argc, char **argv)
+{
+    const char *path, *dtype = "f32", *device = "cpu";
+    int64_t threads = 0;
+    scorer s = {.temperature = 1};
+    const cli_option options[] = {
+        {"--temperature", OPTION_REAL, &s.temperature, "T", "log-probs of logits / T (default 1)"},
+        {"--dtype", OPTION_TEXT, &dtype, "f32|bf16", "weights in memory (default f32)"},
+        {"--device", OPTION_TEXT, &device, "cpu|ref", "backend (default cpu)"},
+        {"--threads", OPTION_INTEGER, &threads, "N", "default: all cores"},
+    };
+    int words;
+    int rc = cli_parse(argc, argv, "score MODEL [--temperature T] < requests.jsonl",
+                       "Filter: {\"ids\": […]} → {\"logprobs\": [null, …]}; entry i = log p(ids[i] given those before).",
+                       options, RT_COUNT(options), &path, &words, 1);
+    if (rc != 0)
+        return rc < 0 ? 0 : rc;
+    if (words != 1)
+        return cli_usage("which model? usage: retake score MODEL");
+    if (!(s.temperature > 0))
+        return cli_usage("--temperature must be above 0");
+    rt_error err;
+    if (cli_model_open(&s.model, path, dtype, device, threads, &err) != 0)
+        return cli_fail(&err);
+    s.tokens_max = s.model.weights->arch.context;
+    rc = rt_trainer_new(&s.trainer, s.model.net, s.tokens_max, true, &err);
+    if (rc == 0) {
+        rc = cli_filter(score_batch, &s, 1);
+        rt_trainer_free(&s.trainer);
+    } else {
+        rc = cli_fail(&err);
+    }
+    cli_model_close(&s.model);
+    return rc;
+}
+
+/* ---- grade --------------------------------------------------------------------------------------- */
+
+static void grade_batch(void *context, json_t **requests, json_t **answers, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (!requests[i])
+            continue;
+        json_t *response = json_object_get(requests[i], "response");
+        json_t *gold = json_object_get(requests[i], "gold");
+        rt_verdict verdict;
+        rt_error err;
+        if (!json_is_string(response) || !json_is_string(gold))
+            answers[i] = cli_error_object("needs the texts \"response\" and \"gold\"");
+        else if (rt_grade_response(context, json_string_value(response),
+                                   json_string_length(response), json_string_value(gold), &verdict,
+                                   &err) != 0)
+            answers[i] = cli_error_object("%s", err.message);
+        else
+            answers[i] = json_pack("{s:s, s:o, s:f}", "grade", rt_grade_name(verdict.grade), "extracted",
+                                   *verdict.extracted ? json_text(verdict.extracted, strlen(verdict.extracted))
+                                                      : json_null(),
+                                   "reward", verdict.reward);
+    }
+}
+
+int cmd_grade(int argc, char **argv)
+{
+    const char *grader = "math";
+    const cli_option options[] = {
+        {"--grader", OPTION_TEXT, &grader, "G", "math (default), number, choice, exact or yesno"},
+    };
+    int words;
+    int rc = cli_parse(argc, argv, "grade [--grader G] < requests.jsonl",
+                       "Filter: {\"response\", \"gold\"} → {\"grade\": correct|wrong|undecided, \"extracted\", \"reward\"}.",
+                       options, RT_COUNT(options), NULL, &words, 0);
+    if (rc != 0)
+        return rc < 0 ? 0 : rc;
+    rt_verdict verdict;
+    rt_error err;
+    if (rt_grade_response(grader, "", 0, "", &verdict, &err) != 0)
+        return cli_fail(&err);
+    return cli_filter(grade_batch, (void *)(uintptr_t)grader, 1);
+}
