@@ -256,30 +256,131 @@ static void softmax_item(float *scores, int pages, int seen, float scale, float 
     stats[1] = vsum(sum);
 }
 
-/* values (items, wide) = p · V: whole pages for all items together, the last one item by item
- * of a row, because rows see different parts of it. */
-static void block_values(const block *b, float *values, const float *p, size_t ld)
+/* The pages' share of p · V for some items and panels of 16 columns: as tile, but rows of B
+ * are found through the page table and chains stay in registers from page to page. */
+typedef struct value_args {
+    const float *p;    /* (items, ld) */
+    size_t ld, s;
+    const block *b;
+    size_t column[2];  /* first column of each panel */
+    float *to[2];      /* (items, 16) each */
+    int positions;     /* 0 … positions − 1 */
+} value_args;
+
+RT_INLINE void value_tile(const value_args *t, int mr, int np)
 {
-    for (size_t d = 0; d < b->s; d += 16) {
-        tile_args t = {.a_row = ld, .a_step = 1, .b_row = b->s, .c_row = b->wide,
-                       .columns = (int)RT_MIN((size_t)16, b->s - d), .depth = RT_PAGE};
-        enum b_kind kind = t.columns < 16 ? B_RAGGED : B_F32;
-        for (int page = 0; page <= b->last; page++) {
-            t.b[0] = block_page(b, page) + RT_PAGE * b->s + d;
-            t.resume = page > 0;
-            t.a = p + (size_t)page * RT_PAGE;
-            t.c = values + d;
-            if (page < b->last) {
-                tile_rows(t, b->items, 1, kind);
-                continue;
-            }
-            for (int r = 0; r < b->rows; r++) {
-                t.depth = visible(b, r * b->group);
-                tile_rows(t, b->group, 1, kind);
-                t.a += (size_t)b->group * ld;
-                t.c += (size_t)b->group * b->wide;
+    vf acc[TILE_ROWS][2];
+    size_t s = t->s, ld = t->ld;
+#pragma GCC unroll 12
+    for (int i = 0; i < mr; i++)
+        for (int p = 0; p < np; p++)
+            acc[i][p] = vzero();
+    for (int first = 0; first < t->positions; first += RT_PAGE) {
+        const float *v = block_page(t->b, first / RT_PAGE) + RT_PAGE * s;
+        const float *a = t->p + first;
+        int count = RT_MIN(RT_PAGE, t->positions - first);
+        for (int j = 0; j < count; j++, v += s, a++) {
+            vf x[2];
+            for (int p = 0; p < np; p++)
+                x[p] = vload(v + t->column[p]);
+#pragma GCC unroll 12
+            for (int i = 0; i < mr; i++) {
+                vf weight = vset1(a[(size_t)i * ld]);
+                for (int p = 0; p < np; p++)
+                    acc[i][p] = vfma(weight, x[p], acc[i][p]);
             }
         }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < mr; i++)
+        for (int p = 0; p < np; p++)
+            vstore(t->to[p] + i * 16, acc[i][p]);
+}
+
+#define VALUE_TILE(unused, mr, np) \
+    static void value_tile_##mr##_##np(const value_args *t) { value_tile(t, mr, np); }
+#define VALUE_NAME(unused, mr, np) value_tile_##mr##_##np,
+#define VALUE_WIDE(X) X(_, 1, 2) X(_, 2, 2) X(_, 3, 2)
+
+TILES_NARROW(VALUE_TILE, _)
+VALUE_WIDE(VALUE_TILE)
+
+typedef void value_function(const value_args *t);
+static value_function *const values_narrow[TILE_ROWS + 1] = {NULL, TILES_NARROW(VALUE_NAME, _)};
+static value_function *const values_wide[4] = {NULL, VALUE_WIDE(VALUE_NAME)};
+
+/* Panel d of values covers columns 16·d …; the last one is moved left to end at S, so that it needs
+ * no mask (columns covered twice get the same bits twice). Heads of less than 16 take the
+ * ragged way below. */
+static size_t panel_column(const block *b, size_t d)
+{
+    return b->s >= 16 ? RT_MIN(16 * d, b->s - 16) : 0;
+}
+
+/* Positions 0 … count − 1 for items next to each other. */
+static void values_of(const block *b, float *values, const float *p, size_t ld, int item,
+                      int items, int count)
+{
+    size_t panels = b->wide / 16, plane = (size_t)b->items * 16;
+    int blocks = (items + TILE_ROWS - 1) / TILE_ROWS;
+    for (int i = 0, row = 0; i < blocks; i++) {
+        int height = cut(items, blocks, i + 1) - row;
+        value_args t = {.p = p + (size_t)(item + row) * ld, .ld = ld, .s = b->s, .b = b,
+                        .positions = count};
+        for (size_t d = 0; d < panels;) {
+            size_t np = height <= 3 && panels - d >= 2 ? 2 : 1;
+            for (size_t j = 0; j < np; j++) {
+                t.column[j] = panel_column(b, d + j);
+                t.to[j] = values + (d + j) * plane + (size_t)(item + row) * 16;
+            }
+            (np == 2 ? values_wide : values_narrow)[height](&t);
+            d += np;
+        }
+        row += height;
+    }
+}
+
+/* The last page adds to what values hold, item by item of a row: rows see different parts of it. */
+static void values_last(const block *b, float *values, const float *p, size_t ld)
+{
+    size_t plane = (size_t)b->items * 16;
+    const float *v = block_page(b, b->last) + RT_PAGE * b->s;
+    for (size_t d = 0; d < b->wide / 16; d++) {
+        tile_args t = {.a = p + (size_t)b->last * RT_PAGE, .a_row = ld, .a_step = 1,
+                       .b = {v + panel_column(b, d)}, .b_row = b->s, .c = values + d * plane,
+                       .c_row = 16, .columns = (int)RT_MIN((size_t)16, b->s), .resume = true};
+        for (int r = 0; r < b->rows; r++) {
+            t.depth = visible(b, r * b->group);
+            tile_rows(t, b->group, 1, b->s < 16 ? B_RAGGED : B_F32);
+            t.a += (size_t)b->group * ld;
+            t.c += (size_t)b->group * 16;
+        }
+    }
+}
+
+/* Heads of less than 16: one ragged panel, page by page. */
+static void values_ragged(const block *b, float *values, const float *p, size_t ld)
+{
+    memset(values, 0, (size_t)b->items * 16 * sizeof(float));
+    for (int page = 0; page < b->last; page++) {
+        tile_args t = {.a = p + (size_t)page * RT_PAGE, .a_row = ld, .a_step = 1,
+                       .b = {block_page(b, page) + RT_PAGE * b->s}, .b_row = b->s, .c = values,
+                       .c_row = 16, .depth = RT_PAGE, .columns = (int)b->s, .resume = true};
+        tile_rows(t, b->items, 1, B_RAGGED);
+    }
+    values_last(b, values, p, ld);
+}
+
+/* values [panel](items, 16) = p · V. */
+static void block_values(const block *b, float *values, const float *p, size_t ld)
+{
+    if (b->s < 16) {
+        values_ragged(b, values, p, ld);
+    } else if (b->rows == 1) {
+        values_of(b, values, p, ld, 0, b->items, b->at->position + 1);
+    } else {
+        values_of(b, values, p, ld, 0, b->items, b->last * RT_PAGE);
+        values_last(b, values, p, ld);
     }
 }
 
@@ -310,9 +411,9 @@ static void attend_block(const block *b, float *out, size_t out_ld, float *stats
     for (int i = 0; i < b->items; i++) {
         float *to = out + (size_t)(i / b->group) * out_ld +
                     (size_t)(b->head * b->group + i % b->group) * b->s;
-        for (int d = 0; d < (int)b->s; d += 16) {
-            vf a = vload(values + (size_t)i * b->wide + d);
-            vstore_to(to + d, vmul(a, vset1(inverse[i])), (int)b->s - d);
+        for (size_t d = 0; d < b->wide / 16; d++) {
+            vf a = vload(values + (d * items + (size_t)i) * 16);
+            vstore_to(to + panel_column(b, d), vmul(a, vset1(inverse[i])), (int)b->s);
         }
     }
 }
@@ -382,17 +483,27 @@ static backward backward_buffers(const block *b, float *at)
     return w;
 }
 
+/* to (columns, to_ld) = from (rows, columns) transposed, in squares of 8 as far as they go. */
+static void turn(float *to, size_t to_ld, const float *from, size_t rows, size_t columns)
+{
+    for (size_t i = 0; i < rows; i += 8) {
+        for (size_t j = 0; j < columns; j += 8) {
+            if (i + 8 <= rows && j + 8 <= columns) {
+                turn8(to + j * to_ld + i, to_ld, from + i * columns + j, columns);
+                continue;
+            }
+            for (size_t r = i; r < RT_MIN(i + 8, rows); r++)
+                for (size_t c = j; c < RT_MIN(j + 8, columns); c++)
+                    to[c * to_ld + r] = from[r * columns + c];
+        }
+    }
+}
+
 static void turn_page(const block *b, const backward *w, int page)
 {
     const float *k = block_page(b, page), *v = k + RT_PAGE * b->s; // (S, 16), (16, S)
-    for (size_t j = 0; j < RT_PAGE; j++) {
-        for (size_t d = 0; d < b->s; d++) {
-            w->v_turned[d * RT_PAGE + j] = v[j * b->s + d];
-            w->k_turned[j * b->wide + d] = k[d * RT_PAGE + j];
-        }
-        for (size_t d = b->s; d < b->wide; d++)
-            w->k_turned[j * b->wide + d] = 0;
-    }
+    turn(w->v_turned, RT_PAGE, v, RT_PAGE, b->s);
+    turn(w->k_turned, b->wide, k, b->s, RT_PAGE);
 }
 
 /* p and ds (scaled) of one page for all items. */
@@ -484,6 +595,7 @@ static void attend_backward_block(const block *b, const backward_job *job, size_
         w.max[i] = stats[0];
         w.inverse[i] = 1.0f / stats[1];
     }
+    memset(w.k_turned, 0, RT_PAGE * b->wide * sizeof(float)); /* columns from S on stay zero */
     for (int page = 0; page <= b->last; page++) {
         turn_page(b, &w, page);
         page_weights(b, &w, page);

@@ -132,6 +132,8 @@ static void matmul_block(const matmul_job *job, int row0, int rows, int depth0, 
 static void matmul_part(const matmul_job *job)
 {
     int k = job->w->k, blocks = (k + DEPTH_MAX - 1) / DEPTH_MAX;
+    if (job->row1 - job->row0 <= TILE_ROWS)
+        blocks = 1; /* panels are read once: straight through memory is best */
     for (int i = 0; i < blocks; i++) {
         int depth0 = cut(k, blocks, i), depth = cut(k, blocks, i + 1) - depth0;
         for (int row = job->row0; row < job->row1; row += ROWS_MAX)
@@ -144,6 +146,13 @@ static void transpose_panel(float *to, const rt_packed *w, int n0, int depth, in
 {
     for (int n = n0; n < n0 + depth; n++, to += 16) {
         size_t from = ((size_t)(n / 16) * (size_t)w->k + (size_t)k0) * 16 + (size_t)(n % 16);
+        if (w->dtype == RT_F32 && n % 8 == 0 && n + 8 <= n0 + depth && columns == 16) {
+            turn8(to, 16, (const float *)w->data + from, 16);
+            turn8(to + 8, 16, (const float *)w->data + from + 8 * 16, 16);
+            n += 7;
+            to += 7 * 16;
+            continue;
+        }
         for (int i = 0; i < columns; i++, from += 16)
             to[i] = w->dtype == RT_F32 ? ((const float *)w->data)[from]
                                        : rt_from_bf16(((const uint16_t *)w->data)[from]);

@@ -158,20 +158,26 @@ static void cpu_add(rt_ops *ops, float *y, const float *x, size_t count)
     }
 }
 
+/* x / temperature; dividing by 1 is exact and skipped. */
+RT_INLINE vf tempered(vf x, float temperature)
+{
+    return temperature == 1 ? x : vdiv(x, vset1(temperature));
+}
+
 /* log Σ exp(row/temperature). Lanes are summed in runs of 64 vectors, then the runs: rounding
  * errors grow with 64 + V/1024 terms instead of V/16. */
 static float log_sum_exp(const float *row, int v, float temperature)
 {
-    vf t = vset1(temperature), top = vset1(-INFINITY), sum = vzero();
+    vf top = vset1(-INFINITY), sum = vzero();
     for (int i = 0; i < v; i += 16) {
-        vf a = vdiv(vload_to(row + i, v - i), t);
+        vf a = tempered(vload_to(row + i, v - i), temperature);
         top = vmax(top, v - i >= 16 ? a : vkeep(a, vset1(-INFINITY), v - i));
     }
     float max = vmaxall(top);
     for (int run = 0; run < v; run += 1024) {
         vf part = vzero();
         for (int i = run; i < RT_MIN(v, run + 1024); i += 16) {
-            vf a = vexp(vsub(vdiv(vload_to(row + i, v - i), t), vset1(max)));
+            vf a = vexp(vsub(tempered(vload_to(row + i, v - i), temperature), vset1(max)));
             part = vadd(part, v - i >= 16 ? a : vkeep(a, vzero(), v - i));
         }
         sum = vadd(sum, part);
@@ -206,9 +212,9 @@ static void cpu_logprob_backward(rt_ops *ops, float *logits, const float *lse,
         float total = 0;
         for (int e = first[r]; e < first[r + 1]; e++)
             total += g[e];
-        vf scale = vset1(-(total / temperature)), t = vset1(temperature), shift = vset1(lse[r]);
+        vf scale = vset1(-(total / temperature)), shift = vset1(lse[r]);
         for (int i = 0; i < v; i += 16) {
-            vf p = vexp(vsub(vdiv(vload_to(row + i, v - i), t), shift));
+            vf p = vexp(vsub(tempered(vload_to(row + i, v - i), temperature), shift));
             vstore_to(row + i, vmul(p, scale), v - i);
         }
         for (int e = first[r]; e < first[r + 1]; e++)

@@ -223,6 +223,39 @@ RT_INLINE float vmaxall(vf v)
 }
 #endif
 
+/* to (8, 8) = from (8, 8) transposed; ld: floats from row to row. */
+#if defined(RT_ISA_scalar)
+RT_INLINE void turn8(float *to, size_t to_ld, const float *from, size_t from_ld)
+{
+    for (size_t i = 0; i < 8; i++)
+        for (size_t j = 0; j < 8; j++)
+            to[i * to_ld + j] = from[j * from_ld + i];
+}
+#else
+RT_INLINE void turn8(float *to, size_t to_ld, const float *from, size_t from_ld)
+{
+    __m256 a[8], b[8];
+#pragma GCC unroll 8
+    for (size_t i = 0; i < 4; i++) { /* rows i and i + 4 side by side, half by half */
+        __m128 low = _mm_loadu_ps(from + i * from_ld), high = _mm_loadu_ps(from + i * from_ld + 4);
+        const float *below = from + (i + 4) * from_ld;
+        a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(low), _mm_loadu_ps(below), 1);
+        a[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(high), _mm_loadu_ps(below + 4), 1);
+    }
+#pragma GCC unroll 2
+    for (size_t i = 0; i < 8; i += 4) { /* 4 × 4 inside each half */
+        b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+        b[i + 2] = _mm256_unpacklo_ps(a[i + 2], a[i + 3]);
+        b[i + 3] = _mm256_unpackhi_ps(a[i + 2], a[i + 3]);
+        _mm256_storeu_ps(to + i * to_ld, _mm256_shuffle_ps(b[i], b[i + 2], 0x44));
+        _mm256_storeu_ps(to + (i + 1) * to_ld, _mm256_shuffle_ps(b[i], b[i + 2], 0xee));
+        _mm256_storeu_ps(to + (i + 2) * to_ld, _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44));
+        _mm256_storeu_ps(to + (i + 3) * to_ld, _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xee));
+    }
+}
+#endif
+
 RT_INLINE vf vzero(void) { return vset1(0); }
 /* Loads and stores of up to a whole vector; n ≥ 16 means whole. */
 RT_INLINE vf vload_to(const float *p, int n) { return n >= 16 ? vload(p) : vloadn(p, n); }
