@@ -1,8 +1,8 @@
 /*
  * grade_choice: multiple choice, letters A to J. The order of places to look and what counts there
- * follow the published graders of the reset papers, so that accuracies stay comparable: the first box
+ * follow the published graders of the reset papers, so that accuracies stay comparable: the last box
  * holding a bare letter, the last "answer is X" or "answer: X", a letter with . or ) at the very end,
- * the last capital that stands alone.
+ * the last capital between spaces.
  */
 #include "tasks/grade.h"
 
@@ -23,6 +23,7 @@ static bool word_char(rt_text text, size_t i)
 
 static char in_box(rt_text text)
 {
+    char found = 0;
     for (size_t i = 0; i + 8 < text.bytes; i++) {
         if (text.at[i] != '\\' || memcmp(text.at + i, "\\boxed{", 7)) {
             continue;
@@ -35,11 +36,9 @@ static char in_box(rt_text text)
         while (j < text.bytes && isspace((unsigned char)text.at[j])) {
             j++;
         }
-        if (letter && j < text.bytes && text.at[j] == '}') {
-            return letter;
-        }
+        found = letter && j < text.bytes && text.at[j] == '}' ? letter : found;
     }
-    return 0;
+    return found;
 }
 
 static char after_answer(rt_text text)
@@ -85,9 +84,8 @@ static char last_alone(rt_text text)
         if (c < 'A' || c > 'J') {
             continue;
         }
-        bool open = i == 1 || isspace((unsigned char)text.at[i - 2]) || text.at[i - 2] == '(';
-        bool close = i == text.bytes || isspace((unsigned char)text.at[i]) ||
-                     strchr(".,):;!?", text.at[i]);
+        bool open = i == 1 || isspace((unsigned char)text.at[i - 2]);
+        bool close = i == text.bytes || isspace((unsigned char)text.at[i]);
         if (open && close) {
             return c;
         }
