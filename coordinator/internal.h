@@ -1,0 +1,451 @@
+/*
+ * internal: what the files of the coordinator share.
+ *
+ * One loop thread owns everything here but the inside of rt_store, whose writer thread owns the
+ * database once it has started.
+ */
+#ifndef RT_COORDINATOR_INTERNAL_H
+#define RT_COORDINATOR_INTERNAL_H
+
+#include <jansson.h>
+#include <sqlite3.h>
+
+#include "coordinator/coordinator.h"
+#include "model/model.h"
+#include "proto/proto.h"
+#include "tasks/tasks.h"
+
+#define RT_NAME_BYTES 64
+#define RT_EVENTS_KEPT 20
+#define RT_LEASE_ERRORS_MAX 3     /* failures of one lease before its problem is given up */
+#define RT_STOP_SAVE_MS 1500      /* how long a stop waits for the learner's checkpoint */
+#define RT_FINAL_SAVE_MS 30000    /* the same at the end of a run, while the learner is alive */
+
+/* ---- leases: the table (leases.c) ------------------------------------------------------------ */
+
+enum rt_lease_state { RT_LEASE_QUEUED, RT_LEASE_ISSUED, RT_LEASE_HELD };
+
+/* The five ends of a lease. `filtered`: its results are complete and were not trained on (a
+ * degenerate group, an evaluation). */
+enum rt_fate {
+    RT_FATE_TRAINED,
+    RT_FATE_FILTERED,
+    RT_FATE_STALE,
+    RT_FATE_FAILED,
+    RT_FATE_CANCELLED,
+    RT_FATES
+};
+const char *rt_fate_name(int fate);
+
+struct rt_job;
+typedef struct rt_lease {
+    uint64_t id;
+    uint32_t attempt, errors;
+    int state;
+    int64_t version;                    /* sampled at; set when issued */
+    int64_t issued_ms, issued_ns;       /* date, monotonic */
+    struct rt_job *job;                 /* borrows */
+    struct rt_lease_list *list;         /* queue or holder's list it is in; NULL while held */
+    struct rt_lease *next, *prev;       /* in `list` */
+    struct rt_lease *all_next, *all_prev;
+    struct rt_lease *chain;             /* same hash bucket */
+} rt_lease;
+
+typedef struct rt_lease_list {
+    rt_lease *head, *tail;
+    size_t count;
+    void *owner;                        /* the worker; NULL: the queue */
+} rt_lease_list;
+
+typedef struct rt_leases {
+    rt_lease **buckets;
+    size_t buckets_count;
+    rt_lease *all;
+    rt_lease_list queue;
+    uint64_t next_id;
+    uint64_t created, open, ended[RT_FATES]; /* created = open + sum of ended, always */
+    uint64_t reissued, duplicate;
+} rt_leases;
+
+void rt_leases_init(rt_leases *leases, uint64_t next_id);
+void rt_leases_free(rt_leases *leases);
+rt_lease *rt_leases_add(rt_leases *leases, struct rt_job *job); /* queued, last */
+rt_lease *rt_leases_find(const rt_leases *leases, uint64_t id); /* NULL: ended or unknown */
+void rt_leases_issue(rt_leases *leases, rt_lease *lease, rt_lease_list *holder, int64_t version);
+/* Back into the queue, before younger ones, with the next attempt number. */
+void rt_leases_requeue(rt_leases *leases, rt_lease *lease);
+void rt_leases_hold(rt_leases *leases, rt_lease *lease); /* its result has arrived */
+void rt_leases_end(rt_leases *leases, rt_lease *lease, int fate); /* frees it */
+bool rt_leases_add_up(const rt_leases *leases);
+
+/* ---- run store: writing (store.c), schema (store_schema.c) ----------------------------------- */
+
+enum rt_table {
+    RT_TABLE_RUN,
+    RT_TABLE_PROBLEMS,
+    RT_TABLE_TRAJECTORIES,
+    RT_TABLE_GROUPS,
+    RT_TABLE_RESETS,
+    RT_TABLE_LOCALIZATIONS,
+    RT_TABLE_DEBATES,
+    RT_TABLE_TURNS,
+    RT_TABLE_RECORDS,
+    RT_TABLE_METRICS,
+    RT_TABLE_STEPS,
+    RT_TABLE_WORKERS,
+    RT_TABLE_LEASES,
+    RT_TABLE_EVENTS,
+    RT_TABLES
+};
+#define RT_COLUMNS_MAX 20
+
+typedef struct rt_table_form {
+    const char *name;
+    const char *columns; /* "id, task, …" in the documented order */
+    const char *create;  /* definition inside the parentheses */
+    int count;
+} rt_table_form;
+const rt_table_form *rt_table_form_of(int table);
+int rt_store_schema(sqlite3 *db, rt_error *err); /* creates what is missing */
+
+/* One row on its way to the writer; values in column order. */
+typedef struct rt_store_row rt_store_row;
+rt_store_row *rt_store_row_new(int table);
+void rt_store_row_int(rt_store_row *row, int64_t integer);
+void rt_store_row_real(rt_store_row *row, double real); /* not finite: null */
+void rt_store_row_text(rt_store_row *row, const char *text); /* copies; NULL: null */
+void rt_store_row_blob(rt_store_row *row, const void *data, size_t bytes); /* copies */
+void rt_store_row_null(rt_store_row *row);
+
+/* What an earlier life of the run left in its store. */
+typedef struct rt_past {
+    bool exists;
+    uint64_t run, fingerprint;
+    int64_t steps;                      /* run.steps it was started with */
+    uint64_t lease_next, leases[RT_FATES];
+    int64_t *evaluated;                 /* versions whose evaluation is complete */
+    int evaluated_count;
+    double seconds[5];                  /* by rt_bucket */
+    double tokens_sampled, tokens_prefill, tokens_trained, compared, mismatched;
+    double grades[3];
+    int64_t processes_again;            /* starts beyond the first, of any role */
+    json_t *seen;                       /* process name: incarnation of its newest start */
+} rt_past;
+
+typedef struct rt_store rt_store;
+typedef void rt_store_failed_fn(void *context); /* on the writer thread, at most once */
+/* Opens or makes DIR/run.db and reads what is there. Leases left open end as cancelled. */
+int rt_store_open(rt_store **store, const char *dir, rt_past *past, rt_error *err);
+int rt_past_load(rt_store *store, rt_past *past, rt_error *err); /* store_past.c */
+void rt_past_free(rt_past *past);
+sqlite3 *rt_store_database(rt_store *store); /* before start */
+double rt_store_metric(rt_store *store, int64_t step, const char *name); /* before start; NaN: none */
+int rt_store_start(rt_store *store, rt_store_failed_fn *failed, void *context, rt_error *err);
+void rt_store_put(rt_store *store, rt_store_row *row); /* takes; never blocks */
+size_t rt_store_waiting(const rt_store *store);
+/* Code and sentence of the failure that stopped the writer; 0: none. */
+int rt_store_failure(rt_store *store, rt_error *err);
+int rt_store_close(rt_store **store, rt_error *err); /* writes all that is waiting */
+
+/* ---- jobs and plans -------------------------------------------------------------------------- */
+
+/* One trajectory as it came back; arrays point into the job's block. */
+typedef struct rt_sample {
+    uint64_t id;
+    const int32_t *ids;   // (tokens)
+    const float *logp;    // (tokens)
+    const int32_t *ends;  // (thoughts)
+    uint32_t tokens, thoughts;
+    int grade;
+    double reward, advantage;
+    char end[12];
+} rt_sample;
+
+struct rt_plan;
+/* One problem to be worked on: `count` trajectories with consecutive ids, leased together. */
+typedef struct rt_job {
+    struct rt_plan *plan;
+    int index;            /* within the plan's problems */
+    bool sampled;         /* evaluation: drawn at eval.temperature, else greedy */
+    uint64_t problem, first;
+    int task, count;
+    const char *task_name, *prompt, *gold, *grader; /* in the plan's arena */
+    int32_t *prompt_ids;
+    size_t prompt_count;
+    rt_lease *lease;      /* NULL once ended */
+    bool failed, dropped; /* given up; not in the batch */
+    /* result */
+    rt_sample *samples;   // (count) NULL: not yet
+    void *block;
+    int64_t version;
+    char worker[RT_NAME_BYTES];
+} rt_job;
+
+/* The jobs of one step, or of the evaluation of one version. */
+typedef struct rt_plan {
+    struct rt_plan *next;
+    bool evaluation;
+    int64_t step;         /* evaluation: the version */
+    rt_arena *arena;
+    rt_job *jobs;         // (count)
+    int count, pending, failed;
+} rt_plan;
+
+/* ---- weights held here (weight_store.c) ------------------------------------------------------ */
+
+typedef struct rt_held {
+    int64_t version;      /* −1: empty */
+    rt_hash128 hash;
+    uint64_t bytes, room;
+    uint32_t dtype, chunk_bytes;
+    void *data;
+    Retake__WeightsAnnounce *announce; /* as the learner sent it */
+} rt_held;
+
+typedef struct rt_version_hash {
+    int64_t version;
+    rt_hash128 hash;
+} rt_version_hash;
+
+typedef struct rt_depot {
+    rt_held held[2];
+    int newest;           /* index; the other is the previous one or being filled */
+    rt_fetch *fetch;      /* NULL: nothing is being pulled */
+    int64_t fetch_heard_ns;
+    rt_version_hash announced[64]; /* ring of what workers were told */
+    int announced_count;
+} rt_depot;
+
+/* ---- peers ----------------------------------------------------------------------------------- */
+
+typedef struct rt_peer_status {
+    char state[RT_NAME_BYTES], waits_for[RT_NAME_BYTES], isa[32], host[RT_NAME_BYTES];
+    uint64_t waits_ms, tokens, prefill;
+    double tokens_per_second;
+    uint32_t active;
+    int64_t version, heard_ns;
+} rt_peer_status;
+
+typedef struct rt_worker {
+    struct rt_worker *next;
+    char name[RT_NAME_BYTES];
+    char role[16];
+    uint8_t peer[64];
+    size_t peer_bytes;
+    uint64_t incarnation;
+    int64_t joined_ms, credit;
+    rt_liveness life;
+    rt_lease_list leases;
+    uint64_t results;
+    rt_peer_status status;
+} rt_worker;
+
+typedef struct rt_learner_link {
+    bool present, announced, training, step_done;
+    bool trained;           /* it has done a step since it joined */
+    char name[RT_NAME_BYTES];
+    uint8_t peer[64];
+    size_t peer_bytes;
+    uint64_t incarnation, batch_incarnation; /* of who got the batch under way */
+    int64_t joined_ms, batch_ns, saved_version;
+    rt_hash128 step_hash;   /* of the version StepDone promised */
+    rt_liveness life;
+    rt_peer_status status;
+} rt_learner_link;
+
+/* ---- the role -------------------------------------------------------------------------------- */
+
+enum rt_bucket { RT_IN_SAMPLING, RT_IN_TRAINING, RT_IN_WEIGHTS, RT_IN_EVALUATION, RT_IN_WAITING, RT_BUCKETS };
+const char *rt_bucket_name(int bucket);
+
+/* Counters over the results of one step (and of the whole run). */
+typedef struct rt_tally {
+    uint64_t tokens_sampled, tokens_prefill, tokens_trained, compared, mismatched, grades[3];
+    double seconds[RT_BUCKETS];
+} rt_tally;
+
+typedef struct rt_score { /* one kind of evaluation of one version */
+    bool known;
+    double accuracy, low, high;
+    int64_t count;
+} rt_score;
+
+typedef struct rt_evaluation {
+    int64_t version;
+    rt_score greedy, sampled;
+} rt_evaluation;
+
+typedef struct rt_event {
+    int64_t time_ms;
+    int level;
+    char role[RT_NAME_BYTES];
+    char text[400];
+} rt_event;
+
+typedef struct rt_coordinator {
+    const rt_config *config;
+    const rt_log *log;
+    uint64_t run, incarnation, fingerprint;
+    int64_t started_ns;
+
+    uv_loop_t loop;
+    void *zmq;
+    rt_socket *work, *blob, *learner_socket, *stats, *events;
+    uv_timer_t tick, deadline;
+    uv_signal_t on_int, on_term;
+    uv_async_t on_store;
+    bool handles_open;
+
+    rt_taskset *tasks;
+    rt_tokenizer *tokenizer;
+    int64_t context;
+    rt_store *store;
+    rt_past past;
+
+    rt_worker *workers;
+    rt_learner_link link;
+    rt_leases leases;
+    rt_depot weights;
+    int64_t version;        /* newest announced to workers; −1: none yet */
+    rt_plan *steps, *evaluations;
+    int64_t *evaluated;     // (evaluated_count) versions
+    int evaluated_count;
+    rt_evaluation before, last;
+
+    int bucket;
+    int64_t bucket_ns;      /* since when */
+    rt_tally run_tally, step_tally;
+    int64_t progress_ns, step_ns;
+    bool stall_told;
+    int64_t restarts;       /* starts beyond the first, of any process of the run */
+    double step_seconds_mean; /* moving, for the time left */
+    json_t *step_metrics;   /* of the last step */
+    rt_event kept[RT_EVENTS_KEPT];
+    uint64_t events_count;
+    int64_t reject_told_ns;
+
+    bool ending, ended;     /* told all to stop; the loop is over */
+    int end_code;
+    rt_error end_error;
+} rt_coordinator;
+
+/* open.c */
+int rt_coordinator_open(rt_coordinator *co, rt_error *err); /* all but sockets and the loop */
+void rt_coordinator_close(rt_coordinator *co);
+/* Counts a start of a process that the run has seen with another incarnation. */
+void rt_coordinator_seen(rt_coordinator *co, const char *name, uint64_t incarnation);
+
+/* coordinator.c */
+void rt_coordinator_advance(rt_coordinator *co); /* does whatever can be done now */
+/* Ends the run: code 0 done, RT_ERR_STOPPED asked for, else the failure in `why`. */
+void rt_coordinator_end(rt_coordinator *co, int code, const rt_error *why);
+void rt_coordinator_saved(rt_coordinator *co); /* what a stop was waiting for has come or can't come */
+void rt_coordinator_progress(rt_coordinator *co);
+const char *rt_coordinator_phase(const rt_coordinator *co);
+void rt_coordinator_waits(const rt_coordinator *co, rt_buf *out);
+
+/* workers.c */
+void rt_workers_message(void *context, rt_socket *socket, const rt_message *message);
+void rt_workers_reject(void *context, rt_socket *socket, const rt_error *error);
+void rt_workers_announce(rt_coordinator *co);
+void rt_workers_lease_out(rt_coordinator *co);
+void rt_workers_tick(rt_coordinator *co, int64_t now_ns);
+void rt_workers_drop(rt_coordinator *co, rt_worker *worker, const char *why); /* frees it */
+void rt_workers_stop(rt_coordinator *co, const char *reason);
+void rt_workers_cancel(rt_coordinator *co, const rt_lease *lease);
+/* The version is no longer held: who has not got it yet can't work on its leases. */
+void rt_workers_version_gone(rt_coordinator *co, int64_t version);
+rt_worker *rt_workers_find(const rt_coordinator *co, const char *name);
+void rt_status_take(rt_peer_status *status, const Retake__Ping *ping);
+void rt_hello_take(rt_peer_status *status, const Retake__Hello *hello);
+/* NULL: welcome; else why this Hello is refused (in `reason`). */
+bool rt_hello_refused(const rt_coordinator *co, const Retake__Hello *hello, char *reason, size_t room);
+
+/* lease_message.c */
+int rt_lease_send(rt_coordinator *co, rt_worker *worker, const rt_lease *lease, rt_error *err);
+void rt_lease_sampling(const rt_config *config, const rt_job *job, Retake__Sampling *sampling);
+
+/* results.c */
+void rt_results_take(rt_coordinator *co, rt_worker *worker, const rt_message *message);
+/* Checks a result's shape against its job and copies it in. */
+int rt_job_fill(rt_job *job, const Retake__Result *result, const rt_frame *frames,
+                int frames_count, int vocab, rt_error *err);
+
+/* learner_link.c */
+void rt_link_message(void *context, rt_socket *socket, const rt_message *message);
+void rt_link_tick(rt_coordinator *co, int64_t now_ns);
+int rt_link_send(rt_coordinator *co, Retake__Envelope *envelope, const rt_frame *frames,
+                 int frames_count, rt_error *err);
+void rt_link_stop(rt_coordinator *co, const char *reason, bool save);
+void rt_link_arrived(rt_coordinator *co); /* the version being pulled is here, verified */
+
+/* weight_store.c */
+void rt_depot_init(rt_depot *store);
+void rt_depot_close(rt_depot *store);
+const rt_held *rt_depot_newest(const rt_depot *store); /* NULL: none */
+const rt_held *rt_depot_of(const rt_depot *store, int64_t version); /* NULL: gone */
+int rt_depot_pull(rt_coordinator *co, const Retake__WeightsAnnounce *announce, rt_error *err);
+void rt_depot_abort(rt_coordinator *co);
+void rt_depot_chunk(rt_coordinator *co, const rt_message *message);
+void rt_depot_tick(rt_coordinator *co, int64_t now_ns);
+void rt_depot_serve(void *context, rt_socket *socket, const rt_message *message);
+void rt_depot_note(rt_depot *store, int64_t version, rt_hash128 hash);
+bool rt_depot_known(const rt_depot *store, int64_t version, rt_hash128 hash);
+bool rt_depot_hash(const ProtobufCBinaryData *bytes, rt_hash128 *hash);
+
+/* plan_group.c */
+rt_plan *rt_plan_new(bool evaluation, int64_t step, int count);
+void rt_plan_free(rt_plan **plan);
+/* Copies a problem into a job and tokenizes its prompt; a prompt that does not fit gives up the
+ * job (event, lease counted failed). Adds the lease otherwise. */
+int rt_plan_job(rt_coordinator *co, rt_plan *plan, rt_job *job, const rt_problem *problem,
+                rt_error *err);
+int rt_plan_step(rt_coordinator *co, int64_t step, rt_plan **plan, rt_error *err);
+void rt_plan_cancel(rt_coordinator *co, rt_plan *plan); /* every lease that is still open */
+void rt_plan_advantages(const rt_config *config, rt_plan *plan); /* marks dropped groups */
+void rt_plan_end_lease(rt_coordinator *co, rt_job *job, int fate);
+/* Ends the finished job's lease as stale and queues a new one. */
+void rt_plan_again(rt_coordinator *co, rt_job *job);
+rt_plan *rt_plan_of(rt_plan *list, int64_t step);
+bool rt_job_stale(const rt_job *job, int64_t staleness); /* of the version it was sampled at */
+
+/* batch.c */
+typedef struct rt_batch {
+    Retake__Batch message;
+    Retake__Sequence *sequences, **pointers;
+    int32_t *ids;
+    float *logp;
+    size_t ids_count, logp_count;
+} rt_batch;
+void rt_batch_build(rt_batch *batch, const rt_plan *plan, int64_t version, bool last);
+void rt_batch_free(rt_batch *batch);
+
+/* evaluation.c */
+bool rt_evaluation_due(const rt_coordinator *co, int64_t version);
+int rt_evaluation_plan(rt_coordinator *co, int64_t version, rt_error *err);
+void rt_evaluation_finish(rt_coordinator *co); /* closes the complete ones */
+void rt_evaluation_load(rt_coordinator *co);   /* from an earlier life */
+json_t *rt_evaluation_json(const rt_evaluation *evaluation);
+json_t *rt_score_json(const rt_score *score);
+
+/* record.c */
+void rt_record_problem(rt_coordinator *co, const rt_job *job);
+void rt_record_lease(rt_coordinator *co, const rt_lease *lease, int fate); /* −1: still open */
+void rt_record_job(rt_coordinator *co, const rt_job *job, int fate);
+void rt_record_worker(rt_coordinator *co, const char *name, uint64_t incarnation, const char *role,
+                      const char *host, int64_t joined_ms, const char *why); /* NULL: still here */
+void rt_record_metric(rt_coordinator *co, int64_t step, const char *name, double value);
+/* steps and metrics rows of a trained step; done is NULL when the learner's account was lost. */
+void rt_record_step(rt_coordinator *co, const rt_plan *plan, const Retake__StepDone *done);
+void rt_record_rest(rt_coordinator *co); /* seconds and tokens since the last step */
+
+/* stats.c */
+void rt_events_add(rt_coordinator *co, enum rt_level level, const char *role, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void rt_stats_message(void *context, rt_socket *socket, const rt_message *message);
+void rt_tally_bucket(rt_coordinator *co); /* time up to now goes to the current bucket */
+
+/* summary.c */
+int rt_summary_write(rt_coordinator *co, rt_error *err);
+
+#endif

@@ -1,0 +1,53 @@
+/* lease_message: a lease as the worker gets it. */
+#include "coordinator/internal.h"
+
+void rt_lease_sampling(const rt_config *config, const rt_job *job, Retake__Sampling *sampling)
+{
+    double temperature = config->sampling.temperature;
+    if (job->plan->evaluation) {
+        temperature = job->sampled ? config->eval.temperature : 0;
+    }
+    sampling->temperature = temperature;
+    sampling->top_p = config->sampling.top_p;
+    sampling->top_k = (uint32_t)config->sampling.top_k;
+    sampling->max_tokens = (uint32_t)config->sampling.max_tokens;
+    sampling->seed = (uint64_t)config->run.seed;
+    sampling->delimiter = config->thoughts.delimiter ? config->thoughts.delimiter : "";
+    sampling->terminal = config->thoughts.terminal ? config->thoughts.terminal : "";
+    sampling->thoughts_max = (uint32_t)config->thoughts.max;
+    sampling->thought_tokens_max = (uint32_t)config->thoughts.tokens_max;
+}
+
+int rt_lease_send(rt_coordinator *co, rt_worker *worker, const rt_lease *lease, rt_error *err)
+{
+    const rt_job *job = lease->job;
+    const rt_held *held = rt_depot_of(&co->weights, lease->version);
+    RT_ASSERT(held != NULL);
+    Retake__Sampling sampling = RETAKE__SAMPLING__INIT;
+    rt_lease_sampling(co->config, job, &sampling);
+    Retake__Lease message = RETAKE__LEASE__INIT;
+    message.id = lease->id;
+    message.attempt = lease->attempt;
+    message.kind = job->plan->evaluation ? "eval" : "base";
+    message.weights_version = lease->version;
+    rt_hash128 hash = held->hash;
+    message.weights_hash.data = (uint8_t *)&hash;
+    message.weights_hash.len = sizeof hash;
+    message.problem = job->problem;
+    message.grader = (char *)job->grader;
+    message.gold = (char *)job->gold;
+    uint64_t ids[256];
+    RT_ASSERT(job->count <= (int)RT_COUNT(ids));
+    for (int i = 0; i < job->count; i++) {
+        ids[i] = job->first + (uint64_t)i;
+    }
+    message.trajectories = ids;
+    message.n_trajectories = (size_t)job->count;
+    message.sampling = &sampling;
+    message.deadline_ms = (uint32_t)co->config->coordinator.lease_timeout_ms;
+    Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
+    envelope.kind_case = RETAKE__ENVELOPE__KIND_LEASE;
+    envelope.lease = &message;
+    rt_frame frames[2] = {{job->prompt_ids, job->prompt_count * sizeof(int32_t)}, {"", 0}};
+    return rt_socket_send(co->work, worker->peer, worker->peer_bytes, &envelope, frames, 2, err);
+}

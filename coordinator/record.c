@@ -1,0 +1,245 @@
+/* record: what is written down of problems, leases, trajectories, steps and workers. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "coordinator/internal.h"
+
+static double now_s(void)
+{
+    return (double)rt_wall_ms() / 1000;
+}
+
+void rt_record_problem(rt_coordinator *co, const rt_job *job)
+{
+    rt_store_row *row = rt_store_row_new(RT_TABLE_PROBLEMS);
+    rt_store_row_int(row, (int64_t)job->problem);
+    rt_store_row_text(row, job->task_name);
+    rt_store_row_text(row, job->prompt);
+    rt_store_row_text(row, job->gold);
+    rt_store_put(co->store, row);
+}
+
+void rt_record_lease(rt_coordinator *co, const rt_lease *lease, int fate)
+{
+    const rt_job *job = lease->job;
+    const rt_worker *holder = lease->state == RT_LEASE_ISSUED ? lease->list->owner : NULL;
+    const char *worker = holder ? holder->name : job->worker[0] ? job->worker : NULL;
+    rt_store_row *row = rt_store_row_new(RT_TABLE_LEASES);
+    rt_store_row_int(row, (int64_t)lease->id);
+    rt_store_row_text(row, job->plan->evaluation ? "eval" : "base");
+    rt_store_row_text(row, worker);
+    rt_store_row_int(row, lease->attempt);
+    rt_store_row_real(row, lease->issued_ms ? (double)lease->issued_ms / 1000 : NAN);
+    rt_store_row_real(row, fate >= 0 ? now_s() : NAN);
+    rt_store_row_text(row, fate >= 0 ? rt_fate_name(fate) : NULL);
+    rt_store_put(co->store, row);
+}
+
+static void record_sample(rt_coordinator *co, const rt_job *job, const rt_sample *sample, int fate)
+{
+    bool evaluation = job->plan->evaluation;
+    rt_store_row *row = rt_store_row_new(RT_TABLE_TRAJECTORIES);
+    rt_store_row_int(row, (int64_t)sample->id);
+    rt_store_row_int(row, (int64_t)job->problem);
+    rt_store_row_int(row, job->plan->step);
+    if (evaluation) {
+        rt_store_row_null(row);
+    } else {
+        rt_store_row_int(row, (int64_t)job->first);
+    }
+    rt_store_row_null(row); /* parent_id, reset_id: of continuations */
+    rt_store_row_null(row);
+    rt_store_row_text(row, evaluation ? "eval" : "base");
+    rt_store_row_text(row, job->worker);
+    rt_store_row_int(row, job->version);
+    rt_store_row_blob(row, job->prompt_ids, job->prompt_count * sizeof(int32_t));
+    rt_store_row_blob(row, sample->ids, sample->tokens * sizeof(int32_t));
+    rt_store_row_blob(row, sample->logp, sample->tokens * sizeof(float));
+    rt_store_row_blob(row, sample->ends, sample->thoughts * sizeof(int32_t));
+    rt_store_row_int(row, 0);
+    rt_store_row_real(row, sample->reward);
+    rt_store_row_text(row, rt_grade_name(sample->grade));
+    rt_store_row_real(row, evaluation ? NAN : sample->advantage);
+    rt_store_row_text(row, sample->end);
+    rt_store_row_text(row, rt_fate_name(fate));
+    rt_store_put(co->store, row);
+}
+
+void rt_record_job(rt_coordinator *co, const rt_job *job, int fate)
+{
+    for (int i = 0; job->samples && i < job->count; i++) {
+        record_sample(co, job, &job->samples[i], fate);
+    }
+    if (job->plan->evaluation) {
+        return;
+    }
+    rt_store_row *row = rt_store_row_new(RT_TABLE_GROUPS);
+    rt_store_row_int(row, (int64_t)job->first);
+    rt_store_row_int(row, (int64_t)job->problem);
+    rt_store_row_int(row, job->plan->step);
+    rt_store_row_text(row, "base");
+    rt_store_row_text(row, co->config->algorithm.plan);
+    rt_store_put(co->store, row);
+}
+
+void rt_record_worker(rt_coordinator *co, const char *name, uint64_t incarnation, const char *role,
+                      const char *host, int64_t joined_ms, const char *why)
+{
+    rt_store_row *row = rt_store_row_new(RT_TABLE_WORKERS);
+    rt_store_row_text(row, name);
+    rt_store_row_int(row, (int64_t)incarnation);
+    rt_store_row_text(row, role);
+    rt_store_row_text(row, host);
+    rt_store_row_real(row, (double)joined_ms / 1000);
+    rt_store_row_real(row, why ? now_s() : NAN);
+    rt_store_row_text(row, why);
+    rt_store_put(co->store, row);
+}
+
+void rt_record_metric(rt_coordinator *co, int64_t step, const char *name, double value)
+{
+    if (!isfinite(value)) {
+        return;
+    }
+    rt_store_row *row = rt_store_row_new(RT_TABLE_METRICS);
+    rt_store_row_int(row, step);
+    rt_store_row_text(row, name);
+    rt_store_row_real(row, value);
+    rt_store_put(co->store, row);
+}
+
+/* ---- a step ---------------------------------------------------------------------------------- */
+
+static void step_metric(rt_coordinator *co, int64_t step, const char *name, double value)
+{
+    rt_record_metric(co, step, name, value);
+    if (isfinite(value)) {
+        json_object_set_new(co->step_metrics, name, json_real(value));
+    }
+}
+
+typedef struct plan_sums {
+    double count, reward, reward_squared, tokens, thoughts, lag, grades[3];
+    double groups, degenerate;
+} plan_sums;
+
+static plan_sums sum_up(const rt_plan *plan)
+{
+    plan_sums sums = {0};
+    for (int i = 0; i < plan->count; i++) {
+        const rt_job *job = &plan->jobs[i];
+        bool degenerate = true;
+        for (int j = 0; job->samples && j < job->count; j++) {
+            const rt_sample *sample = &job->samples[j];
+            sums.count++;
+            sums.reward += sample->reward;
+            sums.reward_squared += sample->reward * sample->reward;
+            sums.tokens += sample->tokens;
+            sums.thoughts += sample->thoughts;
+            sums.lag += (double)(plan->step - job->version);
+            sums.grades[sample->grade]++;
+            degenerate = degenerate && sample->advantage == 0;
+        }
+        sums.groups += job->samples != NULL;
+        sums.degenerate += job->samples && degenerate;
+    }
+    return sums;
+}
+
+static void record_samples(rt_coordinator *co, const rt_plan *plan)
+{
+    plan_sums sums = sum_up(plan);
+    int64_t step = plan->step;
+    double mean = sums.reward / sums.count;
+    double variance = sums.reward_squared / sums.count - mean * mean;
+    step_metric(co, step, "reward.mean", mean);
+    step_metric(co, step, "reward.std", sqrt(RT_MAX(variance, 0)));
+    step_metric(co, step, "accuracy", sums.grades[RT_CORRECT] / sums.count);
+    step_metric(co, step, "degenerate", sums.degenerate / sums.groups);
+    step_metric(co, step, "response.tokens", sums.tokens / sums.count);
+    step_metric(co, step, "response.thoughts", sums.thoughts / sums.count);
+    step_metric(co, step, "staleness", sums.lag / sums.count);
+    step_metric(co, step, "failed", plan->failed);
+    for (int grade = 0; grade < 3; grade++) {
+        char name[40];
+        snprintf(name, sizeof name, "grades.%s", rt_grade_name(grade));
+        step_metric(co, step, name, sums.grades[grade]);
+        co->run_tally.grades[grade] += (uint64_t)sums.grades[grade];
+    }
+}
+
+static void record_learning(rt_coordinator *co, int64_t step, const Retake__StepDone *done)
+{
+    step_metric(co, step, "loss", done->loss);
+    step_metric(co, step, "grad_norm", done->grad_norm);
+    step_metric(co, step, "learning_rate", done->learning_rate);
+    step_metric(co, step, "kl", done->kl);
+    step_metric(co, step, "entropy", done->entropy);
+    step_metric(co, step, "clipped", done->clipped);
+    step_metric(co, step, "logprob.compared", (double)done->compared);
+    step_metric(co, step, "logprob.mismatched", (double)done->mismatched);
+    step_metric(co, step, "tokens.rows", (double)done->tokens);
+    step_metric(co, step, "tokens.trained", (double)done->tokens_trained);
+    step_metric(co, step, "seconds.learner", done->seconds);
+    co->run_tally.tokens_trained += done->tokens_trained;
+    co->run_tally.compared += done->compared;
+    co->run_tally.mismatched += done->mismatched;
+}
+
+/* Moves the counters since the last step into the rows of `step`. Returns the seconds. */
+static double record_tally(rt_coordinator *co, int64_t step)
+{
+    rt_tally_bucket(co);
+    double seconds = 0;
+    for (int i = 0; i < RT_BUCKETS; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "seconds.%s", rt_bucket_name(i));
+        step_metric(co, step, name, co->step_tally.seconds[i]);
+        co->run_tally.seconds[i] += co->step_tally.seconds[i];
+        seconds += co->step_tally.seconds[i];
+    }
+    step_metric(co, step, "tokens.sampled", (double)co->step_tally.tokens_sampled);
+    step_metric(co, step, "tokens.prefill", (double)co->step_tally.tokens_prefill);
+    co->run_tally.tokens_sampled += co->step_tally.tokens_sampled;
+    co->run_tally.tokens_prefill += co->step_tally.tokens_prefill;
+    co->step_tally = (rt_tally){0};
+    return seconds;
+}
+
+void rt_record_step(rt_coordinator *co, const rt_plan *plan, const Retake__StepDone *done)
+{
+    int64_t step = plan->step;
+    json_object_clear(co->step_metrics);
+    record_samples(co, plan);
+    if (done) {
+        record_learning(co, step, done);
+    }
+    double seconds = record_tally(co, step);
+    step_metric(co, step, "seconds", seconds);
+    /* About the last ten steps count. */
+    co->step_seconds_mean += (co->step_seconds_mean > 0 ? 0.1 : 1) *
+                             (seconds - co->step_seconds_mean);
+    rt_hash128 hash;
+    char hex[33];
+    bool hashed = done && rt_depot_hash(&done->hash, &hash);
+    if (hashed) {
+        rt_hash_hex(hash, hex);
+    }
+    rt_store_row *row = rt_store_row_new(RT_TABLE_STEPS);
+    rt_store_row_int(row, step);
+    rt_store_row_int(row, step + 1);
+    rt_store_row_text(row, hashed ? hex : NULL);
+    rt_store_row_real(row, done ? done->loss : NAN);
+    rt_store_row_real(row, done ? done->grad_norm : NAN);
+    rt_store_row_int(row, done ? (int64_t)done->tokens : 0);
+    rt_store_row_real(row, seconds);
+    rt_store_put(co->store, row);
+}
+
+void rt_record_rest(rt_coordinator *co)
+{
+    if (co->version >= 0) {
+        record_tally(co, co->version + co->link.step_done);
+    }
+}
