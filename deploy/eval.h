@@ -1,0 +1,40 @@
+/* Estimators of an evaluation: pure functions over graded samples. */
+#ifndef RT_EVAL_H
+#define RT_EVAL_H
+
+#include "base/base.h"
+
+typedef struct eval_sample {
+    bool correct;
+    char *extracted;  /* the answer as text; NULL or "" = none was given, so it has no vote */
+} eval_sample;
+
+/* A mean over problems with its 95 % interval. */
+typedef struct eval_number {
+    double value, low, high;
+} eval_number;
+
+enum { EVAL_KS_MAX = 32 };
+
+/* 1, 2, 4, … below k, then k itself; returns how many. */
+int eval_ks(int k, int ks[EVAL_KS_MAX]);
+
+/* Chance that at least one of k samples drawn without replacement from n is correct when c of the
+ * n are: unbiased for pass@k (Chen et al. 2021). 1 ≤ k ≤ n. */
+double eval_pass_at(int n, int c, int k);
+
+/* Most common answer of one problem's samples. Correct answers are one answer however they are
+ * written. score: 1 when it is correct, 0 when not, shared evenly when several are most common
+ * (so the order of the samples does not matter); share: samples that gave it, of all. */
+void eval_majority(const eval_sample *samples, int count, double *score, double *share);
+
+/* Mean of values over problems with a percentile interval of 2000 resamples of the problems
+ * (Efron 1979); a function of (values, seed). count 0: value 0, interval [0, 1]. */
+eval_number eval_bootstrap(const double *values, int count, uint64_t seed);
+
+/* Mean of shares in [0, 1], one a problem, with the Wilson interval of so many problems. With one
+ * sample a problem that is the usual interval; samples of one problem depend on each other, and
+ * counting problems keeps it from being too narrow. */
+eval_number eval_wilson(const double *values, int count);
+
+#endif

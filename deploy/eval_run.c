@@ -1,0 +1,225 @@
+#include "deploy/eval_run.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define PAGE 16
+#define PROGRESS_MS 3000
+
+/* ---- problems ------------------------------------------------------------------------------------ */
+
+static int add_problem(eval_run *run, int task, int64_t index, rt_error *err)
+{
+    eval_item *item = &run->items[run->count];
+    size_t capacity = 0;
+    int rc = rt_problem_get(run->tasks, task, RT_EVAL, index, run->arena, &item->problem, err);
+    if (rc == 0) {
+        const char *prompt = item->problem.prompt;
+        rc = rt_tokenizer_encode(run->model->tokenizer, prompt, strlen(prompt), &item->ids,
+                                 &item->ids_count, &capacity, err);
+    }
+    if (rc != 0)
+        return rt_error_prefix(err, "held-out problem %lld of %s", (long long)index,
+                               rt_taskset_name(run->tasks, task)), rc;
+    item->left_out = item->ids_count == 0 ||
+                     item->ids_count + 1 > (size_t)run->model->weights->arch.context;
+    run->left_out += item->left_out;
+    item->samples = rt_arena_alloc(run->arena, (size_t)run->k * sizeof *item->samples);
+    item->grades = rt_arena_alloc(run->arena, (size_t)run->k);
+    run->count++;
+    return 0;
+}
+
+int eval_problems(eval_run *run, int64_t limit, rt_error *err)
+{
+    const int64_t endless = (int64_t)1 << 31;
+    int64_t wanted[RT_TASKS_MAX] = {0}, total = 0;
+    int tasks = rt_taskset_tasks(run->tasks);
+    for (int t = 0; t < tasks; t++) {
+        int64_t there = rt_taskset_count(run->tasks, t, RT_EVAL);
+        wanted[t] = limit > 0 ? limit : there >= endless ? run->config->eval.problems : there;
+        wanted[t] = RT_MIN(wanted[t], there);
+        total += wanted[t];
+    }
+    if (total == 0)
+        return rt_fail(err, RT_ERR_USAGE, "no task holds out problems; give one a larger "
+                       "eval_share (--set tasks.0.eval_share=1 takes every record)");
+    if (total > 1 << 24)
+        return rt_fail(err, RT_ERR_USAGE, "%lld problems are too many; use --limit", (long long)total);
+    run->arena = rt_arena_new(1 << 20);
+    run->items = rt_alloc((size_t)total * sizeof *run->items);
+    int rc = 0;
+    for (int t = 0; t < tasks && rc == 0; t++)
+        for (int64_t i = 0; i < wanted[t] && rc == 0; i++)
+            rc = add_problem(run, t, i, err);
+    if (rc == 0 && run->left_out == run->count)
+        rc = rt_fail(err, RT_ERR_INPUT, "no prompt fits the model's context of %d tokens",
+                     run->model->weights->arch.context);
+    return rc;
+}
+
+void eval_run_free(eval_run *run)
+{
+    for (int i = 0; i < run->count; i++) {
+        for (int s = 0; s < run->k; s++)
+            rt_free(run->items[i].samples[s].extracted);
+        rt_free(run->items[i].ids);
+    }
+    rt_free(run->items);
+    if (run->arena)
+        rt_arena_free(&run->arena);
+}
+
+/* ---- answers --------------------------------------------------------------------------------------- */
+
+typedef struct driver {
+    eval_run *run;
+    rt_engine *engine;
+    rt_sampling sampling;
+    int next;                 /* first problem not submitted */
+    int64_t done, wanted, correct;
+    int64_t started_ns, shown_ns;
+    bool live;                /* stderr is a terminal */
+} driver;
+
+static uint64_t trajectory_id(int item, int sample)
+{
+    return UINT64_C(1) << 62 | (uint64_t)item << 16 | (uint64_t)sample;
+}
+
+static int submit(driver *d, rt_error *err)
+{
+    eval_run *run = d->run;
+    const eval_item *item = &run->items[d->next];
+    if (item->left_out) {
+        d->next++;
+        return 0;
+    }
+    uint64_t *ids = rt_alloc((size_t)run->k * sizeof *ids);
+    for (int s = 0; s < run->k; s++)
+        ids[s] = trajectory_id(d->next, s);
+    int rc = rt_engine_submit(d->engine, (uint64_t)d->next, item->ids, (int)item->ids_count, ids,
+                              run->k, 0, &d->sampling, err);
+    rt_free(ids);
+    d->next++;
+    return rc;
+}
+
+/* The answer as the actor grades it: without the end token. */
+static int grade(driver *d, const rt_completion *c, rt_error *err)
+{
+    eval_run *run = d->run;
+    const rt_arch *arch = &run->model->weights->arch;
+    eval_item *item = &run->items[c->request];
+    int count = c->ids_count, sample = (int)(c->trajectory & 0xFFFF);
+    bool ended = false;
+    for (int i = 0; i < arch->eos_count && c->end == RT_END_EOS && count > 0; i++)
+        ended = ended || c->ids[count - 1] == arch->eos[i];
+    rt_buf text = {0};
+    rt_buf_add(&text, "", 0);
+    rt_tokenizer_decode(run->model->tokenizer, c->ids, (size_t)(count - ended), &text);
+    rt_verdict verdict;
+    int rc = rt_grade_response(item->problem.grader, text.data, text.bytes, item->problem.gold,
+                               &verdict, err);
+    rt_buf_free(&text);
+    if (rc != 0)
+        return rc;
+    item->grades[sample] = (uint8_t)verdict.grade;
+    item->samples[sample].correct = verdict.grade == RT_CORRECT;
+    item->samples[sample].extracted = rt_strdup(verdict.extracted);
+    item->tokens += count;
+    item->thoughts += c->thoughts_count;
+    item->cut += c->end == RT_END_LENGTH || c->end == RT_END_CONTEXT || c->end == RT_END_THOUGHTS;
+    d->correct += verdict.grade == RT_CORRECT;
+    d->done++;
+    run->tokens += count;
+    return 0;
+}
+
+static void progress(driver *d, bool last)
+{
+    int64_t now = rt_now_ns();
+    int64_t every = d->live ? 500 : PROGRESS_MS;
+    if (!last && (now - d->shown_ns < every * 1000000 || d->done == 0))
+        return;
+    d->shown_ns = now;
+    double seconds = (double)(now - d->started_ns) * 1e-9;
+    double left = d->done > 0 ? seconds / (double)d->done * (double)(d->wanted - d->done) : 0;
+    fprintf(stderr, "%s%lld/%lld answers  correct so far %.1f %%  %.0f tok/s  %d:%02d left%s",
+            d->live ? "\r\033[K" : "", (long long)d->done, (long long)d->wanted,
+            100.0 * (double)d->correct / (double)RT_MAX(d->done, 1),
+            (double)d->run->tokens / RT_MAX(seconds, 1e-9), (int)left / 60, (int)left % 60,
+            d->live && !last ? "" : "\n");
+}
+
+static int work(driver *d, rt_error *err)
+{
+    eval_run *run = d->run;
+    int64_t ahead = 2 * (int64_t)run->slots;
+    for (int left = 1; left > 0 || d->next < run->count;) {
+        if (atomic_load(run->stop))
+            return rt_fail(err, RT_ERR_STOPPED, "stopped; nothing was measured");
+        rt_engine_stats stats = rt_engine_get_stats(d->engine);
+        int64_t queued = stats.active + stats.waiting;
+        for (; queued < ahead && d->next < run->count; queued += run->k) {
+            int rc = submit(d, err);
+            if (rc != 0)
+                return rc;
+        }
+        left = rt_engine_step(d->engine, err);
+        if (left < 0)
+            return left;
+        for (rt_completion c; rt_engine_collect(d->engine, &c); rt_completion_free(&c)) {
+            int rc = grade(d, &c, err);
+            if (rc != 0) {
+                rt_completion_free(&c);
+                return rc;
+            }
+        }
+        progress(d, false);
+    }
+    return 0;
+}
+
+static rt_sampling sampling_of(const eval_run *run)
+{
+    const rt_config *config = run->config;
+    return (rt_sampling){
+        .temperature = run->temperature,
+        .top_p = config->sampling.top_p,
+        .top_k = (int)config->sampling.top_k,
+        .max_tokens = (int)config->sampling.max_tokens,
+        .seed = run->seed,
+        .delimiter = config->thoughts.delimiter,
+        .terminal = *config->thoughts.terminal ? config->thoughts.terminal : NULL,
+        .thoughts_max = (int)config->thoughts.max,
+        .thought_tokens_max = (int)config->thoughts.tokens_max,
+    };
+}
+
+int eval_answers(eval_run *run, rt_error *err)
+{
+    driver d = {.run = run, .sampling = sampling_of(run), .live = isatty(STDERR_FILENO)};
+    int64_t longest = 0;
+    for (int i = 0; i < run->count; i++)
+        if (!run->items[i].left_out)
+            longest = RT_MAX(longest, (int64_t)run->items[i].ids_count);
+    int64_t each = RT_MIN((int64_t)run->model->weights->arch.context,
+                          longest + run->config->sampling.max_tokens) + 2 * PAGE;
+    d.wanted = (int64_t)(run->count - run->left_out) * run->k;
+    run->slots = (int)RT_MIN((int64_t)run->slots, d.wanted);
+    int rc = rt_engine_new(&d.engine, run->model->net, run->model->tokenizer, run->slots,
+                           run->slots * each, err);
+    if (rc != 0)
+        return rc;
+    d.started_ns = d.shown_ns = rt_now_ns();
+    rc = work(&d, err);
+    run->seconds = (double)(rt_now_ns() - d.started_ns) * 1e-9;
+    if (rc == 0)
+        progress(&d, true);
+    else if (d.live)
+        fprintf(stderr, "\n");
+    RT_ASSERT(rc != 0 || d.done == d.wanted);
+    rt_engine_free(&d.engine);
+    return rc;
+}
