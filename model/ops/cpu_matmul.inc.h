@@ -132,8 +132,10 @@ static void matmul_block(const matmul_job *job, int row0, int rows, int depth0, 
 static void matmul_part(const matmul_job *job)
 {
     int k = job->w->k, blocks = (k + DEPTH_MAX - 1) / DEPTH_MAX;
-    if (job->row1 - job->row0 <= TILE_ROWS)
-        blocks = 1; /* panels are read once: straight through memory is best */
+    /* Few rows wait for memory: panels are best read straight through. (More than TILE_ROWS rows
+     * of bf16 go through the buffer, which holds DEPTH_MAX.) */
+    if (job->row1 - job->row0 <= (job->w->dtype == RT_BF16 ? 1 : 4) * TILE_ROWS)
+        blocks = 1;
     for (int i = 0; i < blocks; i++) {
         int depth0 = cut(k, blocks, i), depth = cut(k, blocks, i + 1) - depth0;
         for (int row = job->row0; row < job->row1; row += ROWS_MAX)
@@ -141,31 +143,45 @@ static void matmul_part(const matmul_job *job)
     }
 }
 
-/* Rows k0 … k0+15 of columns n0 … of W, transposed to (depth, 16). */
-static void transpose_panel(float *to, const rt_packed *w, int n0, int depth, int k0, int columns)
+/* A square of 16 inputs × 16 outputs, turned: to (16, 16). */
+static void turn_square(float *to, const rt_packed *w, size_t from)
 {
-    for (int n = n0; n < n0 + depth; n++, to += 16) {
+    float wide[256];
+    const float *square = (const float *)w->data + from;
+    if (w->dtype == RT_BF16) {
+        widen_panel(wide, (const uint16_t *)w->data + from, 16);
+        square = wide;
+    }
+    for (size_t i = 0; i < 16; i += 8)
+        for (size_t j = 0; j < 16; j += 8)
+            turn8(to + j * 16 + i, 16, square + i * 16 + j, 16);
+}
+
+/* Inputs k0 … k0+15 of outputs n0 …, turned to (depth, 16). */
+static void turn_panel(float *to, const rt_packed *w, int n0, int depth, int k0, int columns)
+{
+    for (int n = n0; n < n0 + depth;) {
         size_t from = ((size_t)(n / 16) * (size_t)w->k + (size_t)k0) * 16 + (size_t)(n % 16);
-        if (w->dtype == RT_F32 && n % 8 == 0 && n + 8 <= n0 + depth && columns == 16) {
-            turn8(to, 16, (const float *)w->data + from, 16);
-            turn8(to + 8, 16, (const float *)w->data + from + 8 * 16, 16);
-            n += 7;
-            to += 7 * 16;
+        if (n % 16 == 0 && n + 16 <= n0 + depth && columns == 16) {
+            turn_square(to + (size_t)(n - n0) * 16, w, from);
+            n += 16;
             continue;
         }
         for (int i = 0; i < columns; i++, from += 16)
-            to[i] = w->dtype == RT_F32 ? ((const float *)w->data)[from]
-                                       : rt_from_bf16(((const uint16_t *)w->data)[from]);
+            to[(n - n0) * 16 + i] = w->dtype == RT_F32
+                                        ? ((const float *)w->data)[from]
+                                        : rt_from_bf16(((const uint16_t *)w->data)[from]);
+        n++;
     }
 }
 
 /* As matmul_part with W's own roles exchanged: panels are of 16 inputs, depth runs over outputs. */
 static void matmul_dx_part(const matmul_job *job)
 {
-    int n = job->w->n, blocks = (n + DEPTH_MAX - 1) / DEPTH_MAX;
+    int n = job->w->n;
     int rows = job->row1 - job->row0, together = panels_at_once(rows);
-    for (int i = 0; i < blocks; i++) {
-        int depth0 = cut(n, blocks, i), depth = cut(n, blocks, i + 1) - depth0;
+    for (int depth0 = 0; depth0 < n; depth0 += DEPTH_MAX) {
+        int depth = RT_MIN(DEPTH_MAX, n - depth0);
         for (int panel = job->panel0; panel < job->panel1;) {
             int np = job->panel1 - panel >= together ? together : 1;
             tile_args t = {.a = job->x + (size_t)job->row0 * job->x_ld + depth0,
@@ -176,8 +192,8 @@ static void matmul_dx_part(const matmul_job *job)
                            .resume = job->accumulate || depth0 > 0};
             for (int p = 0; p < np; p++) {
                 float *to = job->buffer + (size_t)p * DEPTH_MAX * 16;
-                transpose_panel(to, job->w, depth0, depth, (panel + p) * 16,
-                                RT_MIN(16, job->w->k - (panel + p) * 16));
+                turn_panel(to, job->w, depth0, depth, (panel + p) * 16,
+                           RT_MIN(16, job->w->k - (panel + p) * 16));
                 t.b[p] = to;
             }
             tile_rows(t, rows, np, B_F32);

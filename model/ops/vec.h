@@ -80,10 +80,28 @@ RT_INLINE vf vloadn(const float *p, int n)
     return VF_BOTH(_mm256_maskload_ps(p, lane_mask(n, 0)),
                    _mm256_maskload_ps(p + 8, lane_mask(n, 8)));
 }
+/* By halves: masked stores of AVX2 are slow on several processors. */
 RT_INLINE void vstoren(float *p, vf a, int n)
 {
-    _mm256_maskstore_ps(p, lane_mask(n, 0), a.a);
-    _mm256_maskstore_ps(p + 8, lane_mask(n, 8), a.b);
+    __m256 eight = a.a;
+    if (n >= 8) {
+        _mm256_storeu_ps(p, a.a);
+        eight = a.b;
+        p += 8;
+    }
+    __m128 four = _mm256_castps256_ps128(eight);
+    if (n & 4) {
+        _mm_storeu_ps(p, four);
+        four = _mm256_extractf128_ps(eight, 1);
+        p += 4;
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)(void *)p, four);
+        four = _mm_movehl_ps(four, four);
+        p += 2;
+    }
+    if (n & 1)
+        _mm_store_ss(p, four);
 }
 RT_INLINE vf vset1(float x) { return VF_BOTH(_mm256_set1_ps(x), _mm256_set1_ps(x)); }
 RT_INLINE vf vadd(vf x, vf y)
