@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 64 };
+/* Loops of LANES steps are what the compiler vectorizes; sums have one order all the same. */
+enum { BLOCK = 64, LANES = 16 };
 
 typedef struct rt_candidate {
     float weight;
@@ -18,29 +19,43 @@ void rt_sampler_init(rt_sampler *s, int v)
     /* whole blocks: the tail stays 0 */
     size_t room = ((size_t)v + BLOCK - 1) / BLOCK * BLOCK;
     s->weights = rt_alloc(room * sizeof(float));
+    s->sums = rt_alloc(room / BLOCK * sizeof(double));
     s->candidates = rt_alloc((size_t)v * sizeof(candidate));
 }
 
 void rt_sampler_drop(rt_sampler *s)
 {
     rt_free(s->weights);
+    rt_free(s->sums);
     rt_free(s->candidates);
     memset(s, 0, sizeof(*s));
 }
 
+/* Lowest id of the largest logit; RT_ERR_MATH where one is not a number or none is finite. */
 static int argmax(const float *logits, int v)
 {
-    int best = -1;
-    float max = -INFINITY;
-    for (int i = 0; i < v; i++) {
-        if (isnan(logits[i]))
-            return RT_ERR_MATH;
-        if (logits[i] > max) {
-            max = logits[i];
-            best = i;
+    float max[LANES];
+    int bad = 0, whole = v / LANES * LANES;
+    for (int i = 0; i < LANES; i++)
+        max[i] = -INFINITY;
+    for (int b = 0; b < whole; b += LANES)
+        for (int i = 0; i < LANES; i++) {
+            float x = logits[b + i];
+            bad |= x != x;
+            max[i] = x > max[i] ? x : max[i];
         }
+    for (int i = whole; i < v; i++) {
+        bad |= isnan(logits[i]);
+        max[0] = logits[i] > max[0] ? logits[i] : max[0];
     }
-    return best >= 0 && isfinite(max) ? best : RT_ERR_MATH;
+    for (int i = 1; i < LANES; i++)
+        max[0] = max[i] > max[0] ? max[i] : max[0];
+    if (bad || !isfinite(max[0]))
+        return RT_ERR_MATH;
+    int best = 0;
+    while (logits[best] != max[0])
+        best++;
+    return best;
 }
 
 /* exp for x ≤ 0 to about 2 units in the last place: x = n·ln 2 + r, a polynomial in r, n into the
@@ -69,9 +84,9 @@ static inline float exp_negative(float x)
 
 static void weights_fill(rt_sampler *s, const float *logits, float max, float inverse)
 {
-    int whole = s->v / BLOCK * BLOCK;
-    for (int b = 0; b < whole; b += BLOCK)
-        for (int i = b; i < b + BLOCK; i++)
+    int whole = s->v / LANES * LANES;
+    for (int b = 0; b < whole; b += LANES)
+        for (int i = b; i < b + LANES; i++)
             s->weights[i] = exp_negative((logits[i] - max) * inverse);
     for (int i = whole; i < s->v; i++)
         s->weights[i] = exp_negative((logits[i] - max) * inverse);
@@ -79,40 +94,44 @@ static void weights_fill(rt_sampler *s, const float *logits, float max, float in
 
 static double block_sum(const float *weights)
 {
-    double sum = 0;
-    for (int i = 0; i < BLOCK; i++)
-        sum += weights[i];
-    return sum;
+    double sums[4] = {0};
+    for (int b = 0; b < BLOCK; b += 4)
+        for (int i = 0; i < 4; i++)
+            sums[i] += (double)weights[b + i];
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-static double weights_sum(const rt_sampler *s)
+/* Fills the sums of blocks and returns their total. */
+static double weights_sum(rt_sampler *s)
 {
     double total = 0;
     for (int b = 0; b < s->v; b += BLOCK)
-        total += block_sum(s->weights + b);
+        total += s->sums[b / BLOCK] = block_sum(s->weights + b);
     return total;
 }
 
-/* The token whose running sum passes target. Sums go block by block, as in weights_sum. */
+/* The token whose running sum passes target: blocks by their sums, then token by token. */
 static int draw(const rt_sampler *s, double target)
 {
     double before = 0;
-    int last = 0;
-    for (int b = 0; b < s->v; b += BLOCK) {
-        double sum = block_sum(s->weights + b);
-        if (sum > 0) {
-            double within = 0;
-            for (int i = b; i < RT_MIN(b + BLOCK, s->v); i++) {
-                within += s->weights[i];
-                if (s->weights[i] > 0)
-                    last = i;
-                if (before + sum > target && before + within > target)
-                    return i;
-            }
-        }
-        before += sum;
+    int block = 0, last = 0, chosen = 0;
+    for (int b = 0; b < s->v; b += BLOCK, block++) {
+        if (s->sums[block] > 0)
+            chosen = block; /* stays the last one with weight when u·total rounds up to total */
+        if (before + s->sums[block] > target)
+            break;
+        before += s->sums[block];
     }
-    return last; /* u·total rounded up to total */
+    if (block > chosen)
+        before -= s->sums[chosen];
+    for (int i = chosen * BLOCK; i < RT_MIN((chosen + 1) * BLOCK, s->v); i++) {
+        before += (double)s->weights[i];
+        if (s->weights[i] > 0)
+            last = i;
+        if (before > target && s->weights[i] > 0)
+            return i;
+    }
+    return last;
 }
 
 /* ---- truncation ------------------------------------------------------------------------------ */

@@ -10,7 +10,8 @@
 /* Memory for rows of v logits; one thread at a time. */
 typedef struct rt_sampler {
     int v;
-    float *weights;  // (v) exp((logit − max) / temperature)
+    float *weights;  // (v) exp((logit − max) / temperature), zeros up to a whole block
+    double *sums;    // one a block of weights
     struct rt_candidate *candidates; // (v) of a truncated distribution
 } rt_sampler;
 
