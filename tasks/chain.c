@@ -1,7 +1,8 @@
 /*
  * chain: the built-in generated task. A problem is a row of operations, worked from left to right
- * modulo a small number, one operation a thought. Every operation can be undone modulo m (multipliers
- * are units), so a wrong value stays wrong until another mistake hits it: the first error decides.
+ * modulo a small number, one operation a thought. Every operation can be undone modulo m
+ * (multipliers are units), so a wrong value stays wrong until another mistake hits it: the first
+ * error decides.
  */
 #include "tasks/internal.h"
 
@@ -211,7 +212,7 @@ const char *rt_chain_solution(const rt_chain_problem *problem, const int *result
     return keep(&text, arena);
 }
 
-/* ---- reading text back -------------------------------------------------------------------- */
+/* ---- reading text back ------------------------------------------------------------------- */
 
 static bool read_number(const char **text, int *value)
 {

@@ -5,6 +5,7 @@
  */
 #include "tasks/internal.h"
 
+#include <ctype.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -24,7 +25,7 @@ typedef struct source {
     (rt_fail(err, RT_ERR_INPUT, __VA_ARGS__), \
      rt_error_prefix(err, "%s:%lld", src->from, (long long)(line_number)), RT_ERR_INPUT)
 
-/* ---- cutting the file into records ----------------------------------------------------------- */
+/* ---- cutting the file into records ------------------------------------------------------- */
 
 static void skip_space(source *src)
 {
@@ -113,7 +114,7 @@ static int next_element(source *src, const char **text, size_t *bytes, int64_t *
     return code;
 }
 
-/* ---- fields ------------------------------------------------------------------------------------ */
+/* ---- fields ------------------------------------------------------------------------------ */
 
 /* Shortest decimal form that reads back to the same double; whole numbers without a point. */
 static char *number_text(double value)
@@ -186,7 +187,7 @@ static const char *form_of(const json_t *record, const rt_task_config *task)
     return named ? task->name : "plain";
 }
 
-/* ---- the three forms ------------------------------------------------------------------------- */
+/* ---- the three forms --------------------------------------------------------------------- */
 
 typedef struct reader {
     const rt_task_config *task;
@@ -237,7 +238,7 @@ static char *equation_tidy(const char *text)
     for (size_t i = outer ? 1 : 0; i < bytes - (outer ? 1 : 0); i++) {
         bool after_open = !out.bytes || out.data[out.bytes - 1] == '(';
         bool before_close = text[i] == ' ' && text[i + 1] == ')';
-        bool whole = !strncmp(text + i, ".0", 2) && !strchr("0123456789", text[i + 2] ? text[i + 2] : ' ');
+        bool whole = !strncmp(text + i, ".0", 2) && !isdigit((unsigned char)text[i + 2]);
         if (whole) {
             i++;
         } else if (!(text[i] == ' ' && (after_open || before_close))) {
@@ -314,7 +315,7 @@ static int read_plain(const reader *in, const json_t *json, rt_record *record, r
     return RT_OK;
 }
 
-/* ---- the file -------------------------------------------------------------------------------- */
+/* ---- the file ---------------------------------------------------------------------------- */
 
 static int choose_form(rt_records *records, const reader *in, const json_t *json, rt_error *err)
 {

@@ -26,7 +26,8 @@ static void gsm8k(void **state)
     (void)state;
     rt_records records;
     assert_int_equal(parse(&records,
-        "\xEF\xBB\xBF{\"question\":\"Q?\",\"answer\":\"He has 3*2=<<3*2=6>>6.\\n\\nSo 6+1 = $<<6+1=7>>7 .\\n#### 1,007\"}\r\n"
+        "\xEF\xBB\xBF{\"question\":\"Q?\",\"answer\":\"He has 3*2=<<3*2=6>>6.\\n\\n"
+        "So 6+1 = $<<6+1=7>>7 .\\n#### 1,007\"}\r\n"
         "\r\n{\"question\":\"R?\",\"answer\":\"#### 5\"}"), 0);
     assert_int_equal(records.count, 2);
     assert_string_equal(records.form, "gsm8k");
@@ -66,14 +67,15 @@ static void plain(void **state)
     rt_records records;
     rt_task_config task = {.name = "mine", .field_problem = "in", .field_answer = "out",
                            .field_solution = "how", .grader = "exact"};
-    assert_int_equal(parse_task(&records, "{\"in\":\"a\",\"out\":true,\"how\":\"x \\\\boxed{yes}\\ny\"}",
-                                task), 0);
+    const char *text = "{\"in\":\"a\",\"out\":true,\"how\":\"x \\\\boxed{yes}\\ny\"}";
+    assert_int_equal(parse_task(&records, text, task), 0);
     assert_string_equal(records.form, "plain");
     assert_string_equal(records.grader, "exact");
     assert_string_equal(records.items[0].gold, "yes");
     assert_string_equal(records.items[0].solution, "x \\boxed{yes}</thought>y</thought>");
     rt_records_free(&records);
-    assert_int_equal(parse(&records, "{\"prompt\":\"a\",\"answer\":-3}\n{\"prompt\":\"b\",\"answer\":0.1}"), 0);
+    assert_int_equal(parse(&records, "{\"prompt\":\"a\",\"answer\":-3}\n"
+                                     "{\"prompt\":\"b\",\"answer\":0.1}"), 0);
     assert_string_equal(records.grader, "math");
     assert_string_equal(records.items[0].gold, "-3");
     assert_string_equal(records.items[1].gold, "0.1");

@@ -95,7 +95,7 @@ void rt_verdict_extract(rt_verdict *verdict, rt_text answer)
     verdict->extracted[bytes] = '\0';
 }
 
-/* ---- boxes --------------------------------------------------------------------------------------- */
+/* ---- boxes ------------------------------------------------------------------------------- */
 
 /* Complete box whose command begins at `at`, or false. */
 static bool box_at(const char *at, const char *end, rt_text *content)
@@ -179,7 +179,7 @@ bool rt_text_box(rt_text text, rt_text *content)
     return rt_boxed_last(text.at, text.bytes, &content->at, &content->bytes);
 }
 
-/* ---- exact ---------------------------------------------------------------------------------------- */
+/* ---- exact ------------------------------------------------------------------------------- */
 
 void rt_grade_exact(rt_text response, rt_text gold, rt_verdict *verdict)
 {

@@ -38,7 +38,7 @@ bool rt_answer_hashes(rt_text response, rt_text *answer);
 /* The last number of a text as it stands there ("1,234.5", "-3/4"). */
 bool rt_last_number(rt_text text, rt_text *number);
 
-/* ---- exact decimals ------------------------------------------------------------------------- */
+/* ---- exact decimals ---------------------------------------------------------------------- */
 
 enum { RT_DIGITS_MAX = 256 };
 typedef struct rt_decimal { /* ±0.d1d2d3… without zeros at either end, times 10^exponent */

@@ -217,7 +217,8 @@ void rt_value_symbol(rt_algebra *algebra, rt_value *value, const char *name, siz
     int slot = 0;
     rt_value_integer(value, 1);
     while (slot < algebra->symbols_count &&
-           (strlen(algebra->symbols[slot]) != bytes || memcmp(algebra->symbols[slot], name, bytes))) {
+           (strlen(algebra->symbols[slot]) != bytes ||
+            memcmp(algebra->symbols[slot], name, bytes))) {
         slot++;
     }
     if (slot == algebra->symbols_count) {

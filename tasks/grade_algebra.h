@@ -1,7 +1,7 @@
 /*
  * grade_algebra: exact values for comparing answers: quotients of sums of rational · √n · monomial.
- * Sums over different square-free n and different monomials are equal only term by term, so equality
- * is decided, not estimated. Everything is bounded; what leaves the bounds sets `failed`.
+ * Sums over different square-free n and different monomials are equal only term by term, so
+ * equality is decided, not estimated. Everything is bounded; what leaves the bounds sets `failed`.
  */
 #ifndef RT_TASKS_GRADE_ALGEBRA_H
 #define RT_TASKS_GRADE_ALGEBRA_H
@@ -52,8 +52,8 @@ void rt_value_power(rt_algebra *algebra, rt_value *value, const rt_value *expone
 void rt_value_root(rt_algebra *algebra, rt_value *value, int64_t degree);
 bool rt_value_rational(const rt_value *value, rt_big *over, rt_big *under);
 bool rt_value_equal(rt_algebra *algebra, const rt_value *a, const rt_value *b);
-/* a = c·b for a rational c ≠ 0; sign: of c. *simple: both are polynomials of degree 1 at most without
- * roots, so that a "no" is final. */
+/* a = c·b for a rational c ≠ 0; sign: of c. *simple: both are polynomials of degree 1 at most
+ * without roots, so that a "no" is final. */
 bool rt_value_proportional(rt_algebra *algebra, const rt_value *a, const rt_value *b, int *sign,
                            bool *simple);
 

@@ -1,8 +1,8 @@
 /*
  * grade_choice: multiple choice, letters A to J. The order of places to look and what counts there
- * follow the published graders of the reset papers, so that accuracies stay comparable: the last box
- * holding a bare letter, the last "answer is X" or "answer: X", a letter with . or ) at the very end,
- * the last capital between spaces.
+ * follow the published graders of the reset papers, so that accuracies stay comparable: the last
+ * box holding a bare letter, the last "answer is X" or "answer: X", a letter with . or ) at the
+ * very end, the last capital between spaces.
  */
 #include "tasks/grade.h"
 

@@ -1,6 +1,6 @@
 /*
- * grade_expression: reads a normalised expression into an exact value by recursive descent, with the
- * depth and the work bounded. Whatever it does not know sets algebra->failed.
+ * grade_expression: reads a normalised expression into an exact value by recursive descent, with
+ * the depth and the work bounded. Whatever it does not know sets algebra->failed.
  */
 #include "tasks/grade_algebra.h"
 
@@ -60,7 +60,7 @@ static bool take_command(reader *in, const char *name)
     return true;
 }
 
-/* ---- numbers ----------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------- */
 
 static bool digits(reader *in, rt_big *value, rt_big *scale)
 {
@@ -132,7 +132,7 @@ static void number(reader *in, rt_value *value)
     }
 }
 
-/* ---- groups, commands, symbols ------------------------------------------------------------------- */
+/* ---- groups, commands, symbols ----------------------------------------------------------- */
 
 /* Argument of a command: {expression}, one digit, one letter or one command. */
 static void argument(reader *in, rt_value *value)
@@ -256,7 +256,8 @@ static void symbol(reader *in, rt_value *value)
 {
     static const char *const known[] = {
         "pi", "infty", "alpha", "beta", "gamma", "delta", "epsilon", "theta", "lambda", "mu", "phi",
-        "rho", "sigma", "tau", "omega", "varphi", "psi", "eta", "zeta", "xi", "nu", "kappa", "Delta"};
+        "rho", "sigma", "tau", "omega", "varphi", "psi", "eta", "zeta", "xi", "nu", "kappa",
+        "Delta"};
     const char *begin = in->at;
     if (*in->at == '\\') {
         size_t i = 0;
@@ -343,7 +344,7 @@ static void base(reader *in, rt_value *value)
     }
 }
 
-/* ---- operators ------------------------------------------------------------------------------------- */
+/* ---- operators --------------------------------------------------------------------------- */
 
 static void factorial(reader *in, rt_value *value)
 {

@@ -1,7 +1,7 @@
 /*
- * grade_math: mathematical answers. The last box is taken apart into lists, sets, tuples, intervals,
- * unions, matrices, equations and inequalities; the leaves are compared as exact values. Equal forms are
- * correct, different forms of understood expressions wrong, and the rest undecided.
+ * grade_math: mathematical answers. The last box is taken apart into lists, sets, tuples,
+ * intervals, unions, matrices, equations and inequalities; the leaves are compared as exact values.
+ * Equal forms are correct, different forms of understood expressions wrong, and the rest undecided.
  */
 #include "tasks/grade_algebra.h"
 
@@ -24,7 +24,7 @@ typedef struct parts {
 
 static int compare(comparison *state, rt_text a, rt_text b);
 
-/* ---- cutting at separators outside brackets ------------------------------------------------------- */
+/* ---- cutting at separators outside brackets ---------------------------------------------- */
 
 static int turn(char c)
 {
@@ -75,7 +75,7 @@ static bool bracketed(rt_text text, char *open, char *close, rt_text *inner)
     return depth == 0;
 }
 
-/* ---- combining verdicts --------------------------------------------------------------------------- */
+/* ---- combining verdicts ------------------------------------------------------------------ */
 
 static int ordered(comparison *state, const parts *a, const parts *b)
 {
@@ -122,7 +122,7 @@ static int unordered(comparison *state, const parts *a, const parts *b)
     return doubt && a->count == b->count ? RT_UNDECIDED : RT_WRONG;
 }
 
-/* ---- leaves ----------------------------------------------------------------------------------------- */
+/* ---- leaves ------------------------------------------------------------------------------ */
 
 static bool same_letters(rt_text a, rt_text b)
 {
@@ -236,7 +236,7 @@ static int compare_leaf(comparison *state, rt_text a, rt_text b)
     return compare_values(state, a, b);
 }
 
-/* ---- equations and inequalities --------------------------------------------------------------------- */
+/* ---- equations and inequalities ---------------------------------------------------------- */
 
 static const char RELATIONS[] = "=<>\x04\x05\x06";
 
@@ -277,7 +277,8 @@ static int compare_relation(comparison *state, rt_text left_a, char op_a, rt_tex
     if (same && op_a == op_b && (!directed || sign > 0)) {
         return RT_CORRECT;
     }
-    bool solved = left_a.bytes == 1 && same_text(left_a, left_b) && isalpha((unsigned char)*left_a.at);
+    bool solved = left_a.bytes == 1 && same_text(left_a, left_b) &&
+                  isalpha((unsigned char)*left_a.at);
     return (simple || solved || same) && !algebra.opaque ? RT_WRONG : RT_UNDECIDED;
 }
 
@@ -313,7 +314,8 @@ static int compare_chain(comparison *state, const parts *a, const parts *b)
 }
 
 /* "x = 4" against "4": what stands last counts. Another relation has no single value. */
-static int compare_one_relation(comparison *state, const parts *chain, rt_text other, bool chain_first)
+static int compare_one_relation(comparison *state, const parts *chain, rt_text other,
+                                bool chain_first)
 {
     for (int i = 1; i < chain->count; i++) {
         if (chain->before[i] != '=') {
@@ -327,7 +329,7 @@ static int compare_one_relation(comparison *state, const parts *chain, rt_text o
     return chain_first ? compare(state, last, other) : compare(state, other, last);
 }
 
-/* ---- the shape of an answer -------------------------------------------------------------------------- */
+/* ---- the shape of an answer -------------------------------------------------------------- */
 
 static int compare_matrix(comparison *state, rt_text a, rt_text b)
 {
@@ -376,6 +378,19 @@ static int compare_bracketed(comparison *state, rt_text a, rt_text b, const char
     return ordered(state, &items_a, &items_b);
 }
 
+/* A single answer beyond doubt: a value, a word, or a letter that equals a value. */
+static bool one_value(comparison *state, rt_text text)
+{
+    parts sides;
+    split(text, RELATIONS, &sides);
+    if (sides.count == 2 && sides.before[1] == '=' && sides.items[0].bytes == 1) {
+        text = sides.items[1];
+    } else if (sides.count != 1) {
+        return false;
+    }
+    return (is_words(text) && text.bytes > 3) || understood(state, text);
+}
+
 static int compare_lists(comparison *state, rt_text a, rt_text b, const parts *list_a,
                          const parts *list_b)
 {
@@ -395,7 +410,7 @@ static int compare_lists(comparison *state, rt_text a, rt_text b, const parts *l
                                        : ordered(state, bare, &items);
         }
     }
-    return RT_WRONG;
+    return one_value(state, other) ? RT_WRONG : RT_UNDECIDED;
 }
 
 /* a ± b stands for two values. */
@@ -532,7 +547,7 @@ int rt_math_compare(rt_text answer, rt_text gold)
     return grade;
 }
 
-/* ---- the answer in a response -------------------------------------------------------------------------- */
+/* ---- the answer in a response ------------------------------------------------------------ */
 
 /* Inside the first $…$ of a phrase; else the phrase. */
 static rt_text dollars(rt_text text)

@@ -1,6 +1,6 @@
 /*
- * grade_math_latex: LaTeX as models write it, reduced to a small alphabet: spacing, sizes, currency,
- * degrees and units go away, commands for one sign become one byte, other commands stay as \name.
+ * grade_math_latex: LaTeX as models write it, reduced to a small alphabet: spacing, sizes,
+ * currency, degrees and units go away, commands for one sign become one byte, others stay as \name.
  */
 #include "tasks/grade_algebra.h"
 
@@ -199,7 +199,8 @@ static size_t drop_unit_words(const char *out, size_t bytes)
     static const char *const brief[] = {"cm", "mm", "km", "kg", "mg", "ml", "ft", "in", "lb", "oz",
                                         "hr", "min", "mph", "sec", "m", "g", "s", "h"};
     size_t number = 0;
-    while (number < bytes && (isdigit((unsigned char)out[number]) || strchr("+-.,/", out[number]))) {
+    while (number < bytes &&
+           (isdigit((unsigned char)out[number]) || strchr("+-.,/", out[number]))) {
         number++;
     }
     size_t word = number;

@@ -1,6 +1,7 @@
 /*
- * grade_number: answers that are one number. Numbers are compared as ratios of decimal digit strings,
- * exactly: 1,234 = 1234.0, 1/3 is not 0.333. Signs of currency, percent and units are removed by rule.
+ * grade_number: answers that are one number. Numbers are compared as ratios of decimal digit
+ * strings, exactly: 1,234 = 1234.0, 1/3 is not 0.333. Signs of currency, percent and units are
+ * removed by rule.
  */
 #include "tasks/grade.h"
 
@@ -10,7 +11,7 @@
 
 enum { NUMBER_BYTES_MAX = 4096, EXPONENT_MAX = 1000000000 };
 
-/* ---- decimals --------------------------------------------------------------------------------- */
+/* ---- decimals ---------------------------------------------------------------------------- */
 
 /* Appends a digit; zeros wait until a digit follows them, so that none stands at the end. */
 static bool push_digit(rt_decimal *decimal, int digit, int *zeros)
@@ -197,7 +198,7 @@ bool rt_number_equal(const rt_ratio_number *a, const rt_ratio_number *b)
     return a->percent != b->percent && ratios_equal(a, b, a->percent ? -2 : 2);
 }
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 /* "{12}" or one digit behind \frac. */
 static bool scan_part(const char **at, const char *end, rt_decimal *decimal)
@@ -373,7 +374,7 @@ bool rt_number_read(rt_text text, rt_ratio_number *number)
     for (const char *c = at; c < end; c++) {
         at = *c == '=' ? c + 1 : at;
     }
-    /* Words and brackets in front of the number, units behind it; a second number is one too many. */
+    /* Words and brackets may stand before the number, units behind it; no second number. */
     while (at < end && !isdigit((unsigned char)*at) && !starts(at, end, "\\frac")) {
         bool sign = (*at == '-' || *at == '+') && at + 1 < end;
         const char *next = at + 1;
@@ -389,7 +390,7 @@ bool rt_number_read(rt_text text, rt_ratio_number *number)
     return at < end && scan_number(&at, end, number) && !has_digit(at, end);
 }
 
-/* ---- finding the answer in a response ------------------------------------------------------------ */
+/* ---- finding the answer in a response ---------------------------------------------------- */
 
 static rt_text first_line(rt_text text)
 {

@@ -13,7 +13,8 @@ static int grade(const char *grader, const char *response, const char *gold)
 {
     rt_verdict verdict;
     rt_error err;
-    assert_int_equal(rt_grade_response(grader, response, strlen(response), gold, &verdict, &err), 0);
+    int code = rt_grade_response(grader, response, strlen(response), gold, &verdict, &err);
+    assert_int_equal(code, 0);
     assert_true(verdict.reward == (verdict.grade == RT_CORRECT ? 1.0 : 0.0));
     return verdict.grade;
 }
@@ -75,13 +76,16 @@ static void number(void **state)
     (void)state;
     static const row rows[] = {
         {"\\boxed{1,234}", "1234.0", RT_CORRECT}, {"\\boxed{1234.5}", "1234", RT_WRONG},
-        {"so 5.\n#### 1,200", "1200", RT_CORRECT}, {"The answer is $18. I hope so 7", "18", RT_CORRECT},
-        {"#### 5 and \\boxed{6}", "6", RT_CORRECT}, {"I have 3 apples and 4 pears.", "4", RT_CORRECT},
+        {"so 5.\n#### 1,200", "1200", RT_CORRECT},
+        {"The answer is $18. I hope so 7", "18", RT_CORRECT},
+        {"#### 5 and \\boxed{6}", "6", RT_CORRECT},
+        {"I have 3 apples and 4 pears.", "4", RT_CORRECT},
         {"\\boxed{\\$12.50}", "12.5", RT_CORRECT}, {"\\boxed{40\\%}", "40", RT_CORRECT},
         {"\\boxed{40\\%}", "0.4", RT_CORRECT}, {"\\boxed{40\\%}", "4", RT_WRONG},
         {"\\boxed{\\frac{1}{3}}", "2/6", RT_CORRECT}, {"\\boxed{0.333333}", "1/3", RT_WRONG},
         {"\\boxed{12\\frac{1}{2}}", "12.5", RT_CORRECT}, {"\\boxed{2 1/3}", "7/3", RT_CORRECT},
-        {"\\boxed{3.2 \\times 10^{5}}", "320000", RT_CORRECT}, {"\\boxed{1e-3}", "0.001", RT_CORRECT},
+        {"\\boxed{3.2 \\times 10^{5}}", "320000", RT_CORRECT},
+        {"\\boxed{1e-3}", "0.001", RT_CORRECT},
         {"\\boxed{1e1000000}", "10", RT_WRONG}, {"\\boxed{-0}", "0", RT_CORRECT},
         {"\\boxed{15 \\text{ km/h}}", "15", RT_CORRECT}, {"\\boxed{- 5}", "-5", RT_CORRECT},
         {"\\boxed{72 clips}", "72", RT_CORRECT}, {"\\boxed{x = 7}", "7", RT_CORRECT},
@@ -141,6 +145,7 @@ static void math(void **state)
         {"\\boxed{\\sin x}", "\\cos x", RT_UNDECIDED}, {"\\boxed{\\sin x}", "\\sin x", RT_CORRECT},
         {"\\boxed{2^{100}}", "2^{101}", RT_WRONG}, {"\\boxed{10^{100}}", "10^{101}", RT_UNDECIDED},
         {"\\boxed{100, 200}", "200,100", RT_CORRECT}, {"\\boxed{100,200}", "100200", RT_CORRECT},
+        {"\\boxed{x^2 = 4}", "x = \\pm 2", RT_UNDECIDED}, {"\\boxed{x = 2}", "2,3", RT_WRONG},
         {"\\boxed{30^\\circ}", "30", RT_CORRECT}, {"\\boxed{x \\in [0,1)}", "[0,1)", RT_CORRECT},
         {"\\boxed{\\text{no solution}}", "5", RT_WRONG}, {"\\boxed{|-3|}", "3", RT_CORRECT},
         {"\\boxed{x_1 + x_2}", "x_2+x_{1}", RT_CORRECT}, {"\\boxed{}", "1", RT_WRONG},
@@ -152,12 +157,13 @@ static void math(void **state)
         {"\\boxed{\\begin{pmatrix}1 & 2\\\\3 & 4\\end{pmatrix}}",
          "\\begin{bmatrix} 1&2 \\\\ 3&\\frac{8}{2} \\end{bmatrix}", RT_CORRECT},
         {"\\boxed{\\frac{2}{1 - \\frac{1}{1 - \\frac12}}}", "-2", RT_CORRECT},
-        {"\\boxed{\\emptyset}", "\\{\\}", RT_CORRECT}, {"\\boxed{\\begin{cases}1\\end{cases}}", "1", RT_UNDECIDED},
+        {"\\boxed{\\emptyset}", "\\{\\}", RT_CORRECT},
+        {"\\boxed{\\begin{cases}1\\end{cases}}", "1", RT_UNDECIDED},
     };
     check("math", rows, RT_COUNT(rows));
 }
 
-/* ---- golden files ------------------------------------------------------------------------------- */
+/* ---- golden files ------------------------------------------------------------------------ */
 
 static json_t *golden(const char *name)
 {
@@ -226,7 +232,7 @@ static void golden_math(void **state)
     fclose(file);
 }
 
-/* ---- hostile input ----------------------------------------------------------------------------- */
+/* ---- hostile input ----------------------------------------------------------------------- */
 
 /* prefix + middle × count + suffix × count, graded by all graders, as response and as gold. */
 static void hostile_one(const char *prefix, const char *middle, const char *suffix, size_t count)

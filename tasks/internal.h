@@ -46,10 +46,10 @@ int rt_records_parse(rt_records *records, const char *text, size_t bytes, const 
                      const rt_task_config *task, const char *delimiter, rt_error *err);
 void rt_records_free(rt_records *records);
 
-/* ---- prompts ------------------------------------------------------------------------------- */
+/* ---- prompts ----------------------------------------------------------------------------- */
 
 bool rt_grader_known(const char *grader);
-/* Built-in template for a data task: asks for closed steps and a boxed answer of the grader's kind. */
+/* Built-in template of a data task: closed steps and a boxed answer of the grader's kind. */
 char *rt_prompt_builtin(const char *grader, const char *delimiter);
 /* Reads a template file; it must hold {problem}. */
 int rt_prompt_load(char **template, const char *path, rt_error *err);
@@ -60,7 +60,7 @@ const char *rt_prompt_apply(const char *template, const char *problem, rt_arena 
 char *rt_solution_thoughts(const char *solution, size_t bytes, const char *gold,
                            const char *delimiter);
 
-/* ---- chain ----------------------------------------------------------------------------------- */
+/* ---- chain ------------------------------------------------------------------------------- */
 
 enum { RT_CHAIN_THOUGHTS_MAX = 64, RT_CHAIN_MODULUS_MAX = 1000, RT_CHAIN_KINDS_MAX = 26 };
 
@@ -81,7 +81,7 @@ typedef struct rt_chain {
     rt_chain_step kinds[RT_CHAIN_KINDS_MAX]; /* every (operation, operand) there is */
     int kinds_count;
     int facts_count;                        /* modulus × kinds_count */
-    uint32_t *fact_rank;                    /* seeded order of the facts: the first are wrong ones */
+    uint32_t *fact_rank;                    /* seeded order: the first facts are the wrong ones */
     uint64_t seed, stream;                  /* stream: hash of the task's name */
 } rt_chain;
 

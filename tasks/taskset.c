@@ -1,6 +1,6 @@
 /*
- * taskset: every task of a config, split into training and evaluation, mixed by weight. Which problem
- * stands where is a function of the seed and the position alone; nothing is remembered.
+ * taskset: every task of a config, split into training and evaluation, mixed by weight. Which
+ * problem stands where is a function of the seed and the position alone; nothing is remembered.
  */
 #include "tasks/internal.h"
 
@@ -31,7 +31,7 @@ struct rt_taskset {
     char *delimiter;
 };
 
-/* ---- loading ---------------------------------------------------------------------------------- */
+/* ---- loading ----------------------------------------------------------------------------- */
 
 static void split_records(task *one, const rt_task_config *config, uint64_t seed)
 {
@@ -45,7 +45,7 @@ static void split_records(task *one, const rt_task_config *config, uint64_t seed
     }
 }
 
-/* An answer its grader can't read would make every response undecided: better said before the run. */
+/* An answer its grader can't read makes every response undecided: better said before the run. */
 static int check_golds(const task *one, const char *path, rt_error *err)
 {
     if (strcmp(one->grader, "number") && strcmp(one->grader, "choice") &&
@@ -237,7 +237,7 @@ int64_t rt_taskset_count(const rt_taskset *set, int index, int split)
     return set->tasks[index].counts[split];
 }
 
-/* ---- problems ----------------------------------------------------------------------------------- */
+/* ---- problems ---------------------------------------------------------------------------- */
 
 static const char *copy(const char *text, rt_arena *arena)
 {
@@ -375,7 +375,7 @@ int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_p
     return code ? code : rt_problem_get(set, found, RT_TRAIN, index, arena, problem, err);
 }
 
-/* ---- supervised examples ------------------------------------------------------------------------- */
+/* ---- supervised examples ----------------------------------------------------------------- */
 
 static int chain_example(const rt_taskset *set, const task *one, const rt_config *config,
                          int64_t cursor, double localize, const rt_problem *problem,

@@ -155,15 +155,17 @@ static void oracle(void **state)
 {
     (void)state;
     const char *problem = "7+5*3-8";
-    assert_int_equal(first_wrong(problem, "7+5=2</thought>2*3=6</thought>6-8=8\\boxed{8}</thought>"), 0);
+    assert_int_equal(
+        first_wrong(problem, "7+5=2</thought>2*3=6</thought>6-8=8\\boxed{8}</thought>"), 0);
     assert_int_equal(first_wrong(problem, "7+5=3</thought>3*3=9</thought>"), 1);
     assert_int_equal(first_wrong(problem, "7+5=2</thought>2*3=7</thought>7-8=9</thought>"), 2);
-    assert_int_equal(first_wrong(problem, "7+5=2</thought>3*3=9</thought>"), 2);  /* wrong copy */
-    assert_int_equal(first_wrong(problem, "7+5=2</thought>2*7=4</thought>"), 2);  /* other operand */
-    assert_int_equal(first_wrong(problem, "7+5=2</thought>2+3=5</thought>"), 2);  /* other operation */
+    assert_int_equal(first_wrong(problem, "7+5=2</thought>3*3=9</thought>"), 2); /* copy */
+    assert_int_equal(first_wrong(problem, "7+5=2</thought>2*7=4</thought>"), 2); /* operand */
+    assert_int_equal(first_wrong(problem, "7+5=2</thought>2+3=5</thought>"), 2); /* operation */
     assert_int_equal(first_wrong(problem, "7+5=2</thought>2*3=6 ok</thought>"), 2);
     assert_int_equal(first_wrong(problem, "7+5=2\\boxed{2}</thought>"), 1);       /* too early */
-    assert_int_equal(first_wrong(problem, "7+5=2</thought>2*3=6</thought>6-8=8\\boxed{6}</thought>"), 3);
+    assert_int_equal(
+        first_wrong(problem, "7+5=2</thought>2*3=6</thought>6-8=8\\boxed{6}</thought>"), 3);
     assert_int_equal(
         first_wrong(problem, "7+5=2</thought>2*3=6</thought>6-8=8</thought>8+1=9</thought>"), 4);
     assert_int_equal(first_wrong("Q:7+5%12\n", "7+5=0\\boxed{0}"), 0);
@@ -261,7 +263,7 @@ static void localization(void **state)
     rt_taskset_free(&set);
 }
 
-/* ---- data files and mixing ------------------------------------------------------------------------ */
+/* ---- data files and mixing --------------------------------------------------------------- */
 
 static void write_plain(char path[32], int count)
 {
