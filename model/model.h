@@ -55,7 +55,7 @@ int rt_weights_new(rt_weights **weights, const rt_arch *arch, int dtype, rt_erro
 void rt_weights_free(rt_weights **weights);
 const rt_tensor *rt_weights_find(const rt_weights *weights, const char *name); /* NULL: none */
 size_t rt_weights_bytes(const rt_weights *weights);
-/* Normal(0, 0.02) matrices (output projections scaled by 1/sqrt(2L)), ones for norms. */
+/* Normal(0, 1/sqrt(cols)) matrices (o and down scaled by 1/sqrt(2L)), ones for norms. */
 void rt_weights_randomize(rt_weights *weights, uint64_t seed);
 /* to (bf16 or f32) = from rounded to nearest even / widened. Same arch. */
 void rt_weights_convert(rt_weights *to, const rt_weights *from);

@@ -189,7 +189,10 @@ void rt_weights_randomize(rt_weights *weights, uint64_t seed)
         bool ones = rt_tensor_is_vector(tensor);
         bool adds = ends_with(tensor->name, ".o_proj.weight") ||
                     ends_with(tensor->name, ".down_proj.weight");
-        float deviation = (float)(0.02 * (adds ? output : 1.0));
+        /* 1/sqrt(inputs) keeps a row's size through every matrix, whatever the width: the usual 0.02 is
+         * that of a model of width 2500 and leaves a small one without signal for hundreds of steps. */
+        double inputs = ones ? 1.0 : (double)tensor->cols;
+        float deviation = (float)((adds ? output : 1.0) / sqrt(inputs));
         for (size_t k = 0; k < tensor->count; k++) {
             float value = ones ? 1.0f : deviation * rt_normal(seed, (uint64_t)i, k);
             if (weights->dtype == RT_F32) {
