@@ -243,7 +243,7 @@ static void step_done(rt_coordinator *co, const Retake__StepDone *done)
     if (done->error && done->error[0]) {
         rt_error why = {0};
         /* Outside a step it is the checkpoint that could not be written. */
-        int code = rt_fail(&why, under_way ? RT_ERR_MATH : RT_ERR_IO, "the learner failed at %s",
+        int code = rt_fail(&why, under_way ? RT_ERR_MATH : RT_ERR_IO, "the learner failed: %s",
                            done->error);
         rt_events_add(co, RT_ERROR, link->name, "%s", why.message);
         rt_coordinator_end(co, code, &why);
