@@ -208,9 +208,12 @@ static void on_message(void *context, rt_socket *socket, const rt_message *messa
         rt_actor_end(actor, RT_OK);
         break;
     default:
-        /* From before a restart of the coordinator: it means nothing any more. */
-        if (actor->coordinator != 0 && envelope->incarnation == actor->coordinator)
+        if (envelope->incarnation == actor->coordinator) {
             on_known(actor, message);
+        } else if (actor->joined) { /* started again while we did not look: it does not know us */
+            actor->joined = false;
+            actor->hello_ns = actor->heard_ns;
+        }
         break;
     }
 }

@@ -5,7 +5,7 @@
 
 #include "actor/internal.h"
 
-#define TRAJECTORIES_MAX 1024 /* of one lease: its result stays well below the envelope's limit */
+#define TRAJECTORIES_MAX 2048 /* of one lease: its result stays well below the envelope's limit */
 #define LEASES_MAX 2048       /* at once: fits the mailbox with room for cancels */
 
 /* ---- rt_work ----------------------------------------------------------------------------------- */

@@ -32,8 +32,8 @@ typedef struct rt_frame {
 
 /* A checked, unpacked message: limits hold, protocol version equals ours, kind is set. */
 typedef struct rt_message {
-    const Retake__Envelope *envelope;
-    rt_frame frames[RT_FRAMES_MAX]; /* raw frames behind the envelope */
+    const Retake__Envelope *envelope; /* NULL on a raw socket; weights hashes are 16 bytes (or none) */
+    rt_frame frames[RT_FRAMES_MAX]; /* raw frames behind the envelope, aligned to 8 bytes */
     int frames_count;
     uint8_t peer[64];               /* ROUTER: routing id of the sender */
     size_t peer_bytes;
@@ -69,7 +69,8 @@ typedef struct rt_socket_options {
 int rt_socket_open(rt_socket **socket, uv_loop_t *loop, void *zmq,
                    const rt_socket_options *options, rt_error *err);
 /* Fills protocol, run, sender, incarnation, sequence and sends envelope + raw frames. peer: routing id for a
- * ROUTER (NULL otherwise). A gone peer is RT_ERR_PEER, a full queue RT_ERR_LIMIT: never blocks. */
+ * ROUTER (NULL otherwise). A gone peer is RT_ERR_PEER, a full queue RT_ERR_LIMIT: never blocks. A
+ * DEALER that is not connected (yet) queues, so that a first Hello leaves as soon as it can. */
 int rt_socket_send(rt_socket *socket, const void *peer, size_t peer_bytes,
                    Retake__Envelope *envelope, const rt_frame *frames, int frames_count,
                    rt_error *err);
@@ -109,7 +110,8 @@ void rt_mailbox_close(rt_mailbox **mailbox); /* loop thread, compute thread join
  * and the whole blob's, resumes where it was after a lost request. Transport-free: it says what
  * to ask, the caller sends. */
 typedef struct rt_fetch rt_fetch;
-/* into: `bytes` of memory that outlives the fetch (borrows). */
+/* into: `bytes` of memory that outlives the fetch (borrows). NULL: bytes, chunk_bytes or window are 0,
+ * or there would be more than 16 million chunks. hash: of the bytes alone (rt_hash), not of the model. */
 rt_fetch *rt_fetch_new(int64_t version, uint64_t bytes, uint32_t chunk_bytes, rt_hash128 hash,
                        int window, void *into);
 /* Next request to send, false: the window is full or everything is asked for. */
