@@ -46,8 +46,8 @@ static void estimate(const rt_advantage_settings *settings, const double *reward
         return;
     }
     bool centred = settings->baseline != RT_BASELINE_NONE;
-    /* Equal rewards say nothing. Decided by comparison: the mean of equal values is not always that
-     * value in floating point, and dividing the remainder by a deviation just as small gives ±1. */
+    /* Equal rewards say nothing. Decided by comparison: the mean of equal values is not always
+     * that value in floating point, and the remainder over a deviation just as small gives ±1. */
     if (centred && all_equal(reward, count)) {
         for (int i = 0; i < count; i++) {
             advantage[i] = 0;

@@ -12,7 +12,7 @@
 #include "coordinator/coordinator.h"
 
 /* Sums of at most 64 numbers of size about 1, a root and a division, in another order than the
- * reference: relative error below 64·2⁻⁵³·(condition ≤ 10³ for the rewards used) < 1e-11. */
+ * reference: below 64 x 2^-53 relative, times a condition below 10^3 for these rewards: 1e-11. */
 #define BOUND 1e-11
 
 static void check(const rt_advantage_settings *settings, const double *reward, int count,
@@ -109,7 +109,8 @@ static int check_case(const json_t *item)
         .std_ddof = json_is_null(ddof) ? -1 : (int)json_integer_value(ddof),
         .std_eps = json_number_value(json_object_get(params, "eps")),
         .zero_below = json_number_value(json_object_get(params, "zero_below"))};
-    const json_t *rewards = json_object_get(item, "rewards"), *groups = json_object_get(item, "group");
+    const json_t *rewards = json_object_get(item, "rewards"),
+                 *groups = json_object_get(item, "group");
     const json_t *advantages = json_object_get(item, "advantage");
     int checked = 0;
     for (int group = 0; group < 64; group++) {

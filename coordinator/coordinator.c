@@ -16,7 +16,8 @@
 static int plan_is_hopeless(const rt_plan *plan, rt_error *err)
 {
     if (plan->count > 0 && plan->failed == plan->count) {
-        return rt_fail(err, RT_ERR_INPUT, "none of the %d problems of step %" PRId64 " could be worked "
+        return rt_fail(err, RT_ERR_INPUT,
+                       "none of the %d problems of step %" PRId64 " could be worked "
                        "on; the events say why of each (retake show RUN events)",
                        plan->count, plan->step);
     }
@@ -76,7 +77,8 @@ static int ship(rt_coordinator *co, const rt_plan *plan, rt_error *err)
     int rc = RT_OK;
     if (frames[0].bytes > RT_FRAME_BYTES_MAX ||
         retake__batch__get_packed_size(&batch.message) > RT_ENVELOPE_BYTES_MAX - 256) {
-        rc = rt_fail(err, RT_ERR_LIMIT, "the batch of step %" PRId64 " has %zu sequences and %zu tokens, "
+        rc = rt_fail(err, RT_ERR_LIMIT,
+                     "the batch of step %" PRId64 " has %zu sequences and %zu tokens, "
                      "more than one message holds; lower algorithm.problems or algorithm.samples",
                      plan->step, batch.message.n_sequences, batch.ids_count);
     } else if (rt_link_send(co, &envelope, frames, 2, NULL) == RT_OK) {
@@ -234,7 +236,8 @@ static void tell_stall(rt_coordinator *co, int64_t now_ns)
     co->stall_told = true;
     rt_buf waits = {0};
     rt_coordinator_waits(co, &waits);
-    rt_events_add(co, RT_WARN, "coordinator", "nothing has moved for %.1f s at step %" PRId64 " (%s); it "
+    rt_events_add(co, RT_WARN, "coordinator",
+                  "nothing has moved for %.1f s at step %" PRId64 " (%s); it "
                   "waits for %s",
                   (double)(now_ns - co->progress_ns) * 1e-9, RT_MAX(co->version, 0),
                   rt_coordinator_phase(co), waits.data ? waits.data : "nobody");
@@ -319,7 +322,8 @@ static void on_tick(uv_timer_t *timer)
 static void on_signal(uv_signal_t *handle, int number)
 {
     rt_coordinator *co = handle->data;
-    rt_events_add(co, RT_INFO, "coordinator", "stopped by %s", number == SIGINT ? "Ctrl-C" : "SIGTERM");
+    rt_events_add(co, RT_INFO, "coordinator", "stopped by %s",
+                  number == SIGINT ? "Ctrl-C" : "SIGTERM");
     rt_coordinator_end(co, RT_ERR_STOPPED, NULL);
 }
 
@@ -347,16 +351,21 @@ static void on_nothing(void *context, rt_socket *socket, const rt_message *messa
     (void)message;
 }
 
-static int open_socket(rt_coordinator *co, rt_socket **socket, const char *which, int type, bool raw,
-                       rt_message_cb *on_message, rt_error *err)
+static int open_socket(rt_coordinator *co, rt_socket **socket, const char *which, int type,
+                       bool raw, rt_message_cb *on_message, rt_error *err)
 {
     rt_buf endpoint = {0};
     int rc = rt_endpoint(co->config, which, true, &endpoint, err);
     if (!rc) {
-        rt_socket_options options = {.type = type, .endpoint = endpoint.data, .bind = true,
-                                     .sender = "coordinator", .incarnation = co->incarnation,
-                                     .raw = raw, .on_message = on_message,
-                                     .on_reject = rt_workers_reject, .context = co};
+        rt_socket_options options = {.type = type,
+                                     .endpoint = endpoint.data,
+                                     .bind = true,
+                                     .sender = "coordinator",
+                                     .incarnation = co->incarnation,
+                                     .raw = raw,
+                                     .on_message = on_message,
+                                     .on_reject = rt_workers_reject,
+                                     .context = co};
         rc = rt_socket_open(socket, &co->loop, co->zmq, &options, err);
     }
     rt_buf_free(&endpoint);
@@ -380,7 +389,8 @@ static int open_handles(rt_coordinator *co, rt_error *err)
     uv_async_init(&co->loop, &co->on_store, on_store);
     co->tick.data = co->deadline.data = co->on_int.data = co->on_term.data = co->on_store.data = co;
     co->handles_open = true;
-    uint64_t period = (uint64_t)RT_MAX(co->config->coordinator.heartbeat_ms / TICKS_PER_HEARTBEAT, 5);
+    uint64_t period =
+        (uint64_t)RT_MAX(co->config->coordinator.heartbeat_ms / TICKS_PER_HEARTBEAT, 5);
     uv_timer_start(&co->tick, on_tick, period, period);
     uv_signal_start(&co->on_int, on_signal, SIGINT);
     uv_signal_start(&co->on_term, on_signal, SIGTERM);
@@ -388,8 +398,9 @@ static int open_handles(rt_coordinator *co, rt_error *err)
     rc = rc ? rc : open_socket(co, &co->events, "events", ZMQ_PUB, true, on_nothing, err);
     rc = rc ? rc : open_socket(co, &co->work, "work", ZMQ_ROUTER, false, rt_workers_message, err);
     rc = rc ? rc : open_socket(co, &co->blob, "blob", ZMQ_ROUTER, false, rt_depot_serve, err);
-    return rc ? rc : open_socket(co, &co->learner_socket, "learner", ZMQ_ROUTER, false,
-                                 rt_link_message, err);
+    return rc ? rc
+              : open_socket(co, &co->learner_socket, "learner", ZMQ_ROUTER, false, rt_link_message,
+                            err);
 }
 
 static void close_handles(rt_coordinator *co)
@@ -425,7 +436,8 @@ static int finish(rt_coordinator *co, int rc, rt_error *err)
         if (co->end_code && co->end_code != RT_ERR_STOPPED) {
             *err = co->end_error;
         } else if (co->end_code) {
-            rt_fail(err, RT_ERR_STOPPED, "stopped on request at step %" PRId64 "; run it again on the "
+            rt_fail(err, RT_ERR_STOPPED,
+                    "stopped on request at step %" PRId64 "; run it again on the "
                     "same folder to go on",
                     RT_MAX(co->version, 0));
         }
@@ -459,7 +471,7 @@ int rt_coordinator_run(const rt_config *config, const rt_log *log, rt_error *err
         co->bucket_ns = co->progress_ns = co->started_ns = rt_now_ns();
         uv_run(&co->loop, UV_RUN_DEFAULT);
     }
-    /* The store outlives the loop's handles only after its writer is done: it may still wake one. */
+    /* The writer ends before the handles close: it may still wake one of them. */
     rc = finish(co, rc, &local);
     close_handles(co);
     rt_coordinator_close(co);

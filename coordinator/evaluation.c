@@ -83,7 +83,8 @@ int rt_evaluation_plan(rt_coordinator *co, int64_t version, rt_error *err)
         return rc;
     }
     if (plan->count == 0) {
-        rt_events_add(co, RT_WARN, "coordinator", "no task holds out problems, so there is no "
+        rt_events_add(co, RT_WARN, "coordinator",
+                      "no task holds out problems, so there is no "
                       "evaluation; give one an eval_share");
         mark_evaluated(co, version);
         rt_plan_free(&plan);
@@ -131,8 +132,8 @@ static rt_score score_of(const rt_plan *plan, bool sampled)
 
 static void close_plan(rt_coordinator *co, rt_plan *plan)
 {
-    rt_evaluation now = {.version = plan->step, .greedy = score_of(plan, false),
-                         .sampled = score_of(plan, true)};
+    rt_evaluation now = {
+        .version = plan->step, .greedy = score_of(plan, false), .sampled = score_of(plan, true)};
     record_score(co, plan->step, "greedy", &now.greedy);
     record_score(co, plan->step, "sampled", &now.sampled);
     rt_record_metric(co, plan->step, "eval.complete", 1);
@@ -149,10 +150,11 @@ static void close_plan(rt_coordinator *co, rt_plan *plan)
     co->last = now;
     const rt_score *main_score = now.greedy.known ? &now.greedy : &now.sampled;
     if (main_score->known) {
-        rt_events_add(co, RT_INFO, "coordinator", "version %lld: accuracy %.3f [%.3f, %.3f] on %lld "
+        rt_events_add(co, RT_INFO, "coordinator",
+                      "version %lld: accuracy %.3f [%.3f, %.3f] on %lld "
                       "held-out answers",
-                      (long long)plan->step, main_score->accuracy, main_score->low, main_score->high,
-                      (long long)main_score->count);
+                      (long long)plan->step, main_score->accuracy, main_score->low,
+                      main_score->high, (long long)main_score->count);
     }
 }
 

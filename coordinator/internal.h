@@ -17,9 +17,9 @@
 
 #define RT_NAME_BYTES 64
 #define RT_EVENTS_KEPT 20
-#define RT_LEASE_ERRORS_MAX 3     /* failures of one lease before its problem is given up */
-#define RT_STOP_SAVE_MS 1500      /* how long a stop waits for the learner's checkpoint */
-#define RT_FINAL_SAVE_MS 30000    /* the same at the end of a run, while the learner is alive */
+#define RT_LEASE_ERRORS_MAX 3  /* failures of one lease before its problem is given up */
+#define RT_STOP_SAVE_MS 1500   /* how long a stop waits for the learner's checkpoint */
+#define RT_FINAL_SAVE_MS 30000 /* the same at the end of a run, while the learner is alive */
 
 /* ---- leases: the table (leases.c) ------------------------------------------------------------ */
 
@@ -42,19 +42,19 @@ typedef struct rt_lease {
     uint64_t id;
     uint32_t attempt, errors;
     int state;
-    int64_t version;                    /* sampled at; set when issued */
-    int64_t issued_ms, issued_ns;       /* date, monotonic */
-    struct rt_job *job;                 /* borrows */
-    struct rt_lease_list *list;         /* queue or holder's list it is in; NULL while held */
-    struct rt_lease *next, *prev;       /* in `list` */
+    int64_t version;              /* sampled at; set when issued */
+    int64_t issued_ms, issued_ns; /* date, monotonic */
+    struct rt_job *job;           /* borrows */
+    struct rt_lease_list *list;   /* queue or holder's list it is in; NULL while held */
+    struct rt_lease *next, *prev; /* in `list` */
     struct rt_lease *all_next, *all_prev;
-    struct rt_lease *chain;             /* same hash bucket */
+    struct rt_lease *chain; /* same hash bucket */
 } rt_lease;
 
 typedef struct rt_lease_list {
     rt_lease *head, *tail;
     size_t count;
-    void *owner;                        /* the worker; NULL: the queue */
+    void *owner; /* the worker; NULL: the queue */
 } rt_lease_list;
 
 typedef struct rt_leases {
@@ -74,7 +74,7 @@ rt_lease *rt_leases_find(const rt_leases *leases, uint64_t id); /* NULL: ended o
 void rt_leases_issue(rt_leases *leases, rt_lease *lease, rt_lease_list *holder, int64_t version);
 /* Back into the queue, before younger ones, with the next attempt number. */
 void rt_leases_requeue(rt_leases *leases, rt_lease *lease);
-void rt_leases_hold(rt_leases *leases, rt_lease *lease); /* its result has arrived */
+void rt_leases_hold(rt_leases *leases, rt_lease *lease);          /* its result has arrived */
 void rt_leases_end(rt_leases *leases, rt_lease *lease, int fate); /* frees it */
 bool rt_leases_add_up(const rt_leases *leases);
 
@@ -112,8 +112,8 @@ int rt_store_schema(sqlite3 *db, rt_error *err); /* creates what is missing */
 typedef struct rt_store_row rt_store_row;
 rt_store_row *rt_store_row_new(int table);
 void rt_store_row_int(rt_store_row *row, int64_t integer);
-void rt_store_row_real(rt_store_row *row, double real); /* not finite: null */
-void rt_store_row_text(rt_store_row *row, const char *text); /* copies; NULL: null */
+void rt_store_row_real(rt_store_row *row, double real);                    /* not finite: null */
+void rt_store_row_text(rt_store_row *row, const char *text);               /* copies; NULL: null */
 void rt_store_row_blob(rt_store_row *row, const void *data, size_t bytes); /* copies */
 void rt_store_row_null(rt_store_row *row);
 
@@ -121,15 +121,15 @@ void rt_store_row_null(rt_store_row *row);
 typedef struct rt_past {
     bool exists;
     uint64_t run, fingerprint;
-    int64_t steps;                      /* run.steps it was started with */
+    int64_t steps; /* run.steps it was started with */
     uint64_t lease_next, leases[RT_FATES];
-    int64_t *evaluated;                 /* versions whose evaluation is complete */
+    int64_t *evaluated; /* versions whose evaluation is complete */
     int evaluated_count;
-    double seconds[5];                  /* by rt_bucket */
+    double seconds[5]; /* by rt_bucket */
     double tokens_sampled, tokens_prefill, tokens_trained, compared, mismatched;
     double grades[3];
-    int64_t processes_again;            /* starts beyond the first, of any role */
-    json_t *seen;                       /* process name: incarnation of its newest start */
+    int64_t processes_again; /* starts beyond the first, of any role */
+    json_t *seen;            /* process name: incarnation of its newest start */
 } rt_past;
 
 typedef struct rt_store rt_store;
@@ -139,7 +139,8 @@ int rt_store_open(rt_store **store, const char *dir, rt_past *past, rt_error *er
 int rt_past_load(rt_store *store, rt_past *past, rt_error *err); /* store_past.c */
 void rt_past_free(rt_past *past);
 sqlite3 *rt_store_database(rt_store *store); /* before start */
-double rt_store_metric(rt_store *store, int64_t step, const char *name); /* before start; NaN: none */
+double rt_store_metric(rt_store *store, int64_t step,
+                       const char *name); /* before start; NaN: none */
 int rt_store_start(rt_store *store, rt_store_failed_fn *failed, void *context, rt_error *err);
 void rt_store_put(rt_store *store, rt_store_row *row); /* takes; never blocks */
 size_t rt_store_waiting(const rt_store *store);
@@ -152,9 +153,9 @@ int rt_store_close(rt_store **store, rt_error *err); /* writes all that is waiti
 /* One trajectory as it came back; arrays point into the job's block. */
 typedef struct rt_sample {
     uint64_t id;
-    const int32_t *ids;   // (tokens)
-    const float *logp;    // (tokens)
-    const int32_t *ends;  // (thoughts)
+    const int32_t *ids;  // (tokens)
+    const float *logp;   // (tokens)
+    const int32_t *ends; // (thoughts)
     uint32_t tokens, thoughts;
     int grade;
     double reward, advantage;
@@ -165,8 +166,8 @@ struct rt_plan;
 /* One problem to be worked on: `count` trajectories with consecutive ids, leased together. */
 typedef struct rt_job {
     struct rt_plan *plan;
-    int index;            /* within the plan's problems */
-    bool sampled;         /* evaluation: drawn at eval.temperature, else greedy */
+    int index;    /* within the plan's problems */
+    bool sampled; /* evaluation: drawn at eval.temperature, else greedy */
     uint64_t problem, first;
     int task, count;
     const char *task_name, *prompt, *gold, *grader; /* in the plan's arena */
@@ -175,7 +176,7 @@ typedef struct rt_job {
     rt_lease *lease;      /* NULL once ended */
     bool failed, dropped; /* given up; not in the batch */
     /* result */
-    rt_sample *samples;   // (count) NULL: not yet
+    rt_sample *samples; // (count) NULL: not yet
     void *block;
     int64_t version;
     char worker[RT_NAME_BYTES];
@@ -185,16 +186,16 @@ typedef struct rt_job {
 typedef struct rt_plan {
     struct rt_plan *next;
     bool evaluation;
-    int64_t step;         /* evaluation: the version */
+    int64_t step; /* evaluation: the version */
     rt_arena *arena;
-    rt_job *jobs;         // (count)
+    rt_job *jobs; // (count)
     int count, pending, failed;
 } rt_plan;
 
 /* ---- weights held here (weight_store.c) ------------------------------------------------------ */
 
 typedef struct rt_held {
-    int64_t version;      /* −1: empty */
+    int64_t version; /* −1: empty */
     rt_hash128 hash;
     uint64_t bytes, room;
     uint32_t dtype, chunk_bytes;
@@ -209,8 +210,8 @@ typedef struct rt_version_hash {
 
 typedef struct rt_depot {
     rt_held held[2];
-    int newest;           /* index; the other is the previous one or being filled */
-    rt_fetch *fetch;      /* NULL: nothing is being pulled */
+    int newest;      /* index; the other is the previous one or being filled */
+    rt_fetch *fetch; /* NULL: nothing is being pulled */
     int64_t fetch_heard_ns;
     rt_version_hash announced[64]; /* ring of what workers were told */
     int announced_count;
@@ -242,20 +243,27 @@ typedef struct rt_worker {
 
 typedef struct rt_learner_link {
     bool present, announced, training, step_done;
-    bool trained;           /* it has done a step since it joined */
+    bool trained; /* it has done a step since it joined */
     char name[RT_NAME_BYTES];
     uint8_t peer[64];
     size_t peer_bytes;
     uint64_t incarnation, batch_incarnation; /* of who got the batch under way */
     int64_t joined_ms, batch_ns, saved_version;
-    rt_hash128 step_hash;   /* of the version StepDone promised */
+    rt_hash128 step_hash; /* of the version StepDone promised */
     rt_liveness life;
     rt_peer_status status;
 } rt_learner_link;
 
 /* ---- the role -------------------------------------------------------------------------------- */
 
-enum rt_bucket { RT_IN_SAMPLING, RT_IN_TRAINING, RT_IN_WEIGHTS, RT_IN_EVALUATION, RT_IN_WAITING, RT_BUCKETS };
+enum rt_bucket {
+    RT_IN_SAMPLING,
+    RT_IN_TRAINING,
+    RT_IN_WEIGHTS,
+    RT_IN_EVALUATION,
+    RT_IN_WAITING,
+    RT_BUCKETS
+};
 const char *rt_bucket_name(int bucket);
 
 /* Counters over the results of one step (and of the whole run). */
@@ -306,25 +314,25 @@ typedef struct rt_coordinator {
     rt_learner_link link;
     rt_leases leases;
     rt_depot weights;
-    int64_t version;        /* newest announced to workers; −1: none yet */
+    int64_t version; /* newest announced to workers; −1: none yet */
     rt_plan *steps, *evaluations;
-    int64_t *evaluated;     // (evaluated_count) versions
+    int64_t *evaluated; // (evaluated_count) versions
     int evaluated_count;
     rt_evaluation before, last;
 
     int bucket;
-    int64_t bucket_ns;      /* since when */
+    int64_t bucket_ns; /* since when */
     rt_tally run_tally, step_tally;
     int64_t progress_ns, step_ns;
     bool stall_told;
-    int64_t restarts;       /* starts beyond the first, of any process of the run */
+    int64_t restarts;         /* starts beyond the first, of any process of the run */
     double step_seconds_mean; /* moving, for the time left */
-    json_t *step_metrics;   /* of the last step */
+    json_t *step_metrics;     /* of the last step */
     rt_event kept[RT_EVENTS_KEPT];
     uint64_t events_count;
     int64_t reject_told_ns;
 
-    bool ending, ended;     /* told all to stop; the loop is over */
+    bool ending, ended; /* told all to stop; the loop is over */
     int end_code;
     rt_error end_error;
 } rt_coordinator;
@@ -339,7 +347,8 @@ void rt_coordinator_seen(rt_coordinator *co, const char *name, uint64_t incarnat
 void rt_coordinator_advance(rt_coordinator *co); /* does whatever can be done now */
 /* Ends the run: code 0 done, RT_ERR_STOPPED asked for, else the failure in `why`. */
 void rt_coordinator_end(rt_coordinator *co, int code, const rt_error *why);
-void rt_coordinator_saved(rt_coordinator *co); /* what a stop was waiting for has come or can't come */
+void rt_coordinator_saved(
+    rt_coordinator *co); /* what a stop was waiting for has come or can't come */
 void rt_coordinator_progress(rt_coordinator *co);
 const char *rt_coordinator_phase(const rt_coordinator *co);
 void rt_coordinator_waits(const rt_coordinator *co, rt_buf *out);
@@ -359,7 +368,8 @@ rt_worker *rt_workers_find(const rt_coordinator *co, const char *name);
 void rt_status_take(rt_peer_status *status, const Retake__Ping *ping);
 void rt_hello_take(rt_peer_status *status, const Retake__Hello *hello);
 /* NULL: welcome; else why this Hello is refused (in `reason`). */
-bool rt_hello_refused(const rt_coordinator *co, const Retake__Hello *hello, char *reason, size_t room);
+bool rt_hello_refused(const rt_coordinator *co, const Retake__Hello *hello, char *reason,
+                      size_t room);
 
 /* lease_message.c */
 int rt_lease_send(rt_coordinator *co, rt_worker *worker, const rt_lease *lease, rt_error *err);
@@ -368,8 +378,8 @@ void rt_lease_sampling(const rt_config *config, const rt_job *job, Retake__Sampl
 /* results.c */
 void rt_results_take(rt_coordinator *co, rt_worker *worker, const rt_message *message);
 /* Checks a result's shape against its job and copies it in. */
-int rt_job_fill(rt_job *job, const Retake__Result *result, const rt_frame *frames,
-                int frames_count, int vocab, rt_error *err);
+int rt_job_fill(rt_job *job, const Retake__Result *result, const rt_frame *frames, int frames_count,
+                int vocab, rt_error *err);
 
 /* learner_link.c */
 void rt_link_message(void *context, rt_socket *socket, const rt_message *message);
@@ -382,7 +392,7 @@ void rt_link_arrived(rt_coordinator *co); /* the version being pulled is here, v
 /* weight_store.c */
 void rt_depot_init(rt_depot *store);
 void rt_depot_close(rt_depot *store);
-const rt_held *rt_depot_newest(const rt_depot *store); /* NULL: none */
+const rt_held *rt_depot_newest(const rt_depot *store);              /* NULL: none */
 const rt_held *rt_depot_of(const rt_depot *store, int64_t version); /* NULL: gone */
 int rt_depot_pull(rt_coordinator *co, const Retake__WeightsAnnounce *announce, rt_error *err);
 void rt_depot_abort(rt_coordinator *co);
@@ -440,8 +450,8 @@ void rt_record_step(rt_coordinator *co, const rt_plan *plan, const Retake__StepD
 void rt_record_rest(rt_coordinator *co); /* seconds and tokens since the last step */
 
 /* stats.c */
-void rt_events_add(rt_coordinator *co, enum rt_level level, const char *role, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+void rt_events_add(rt_coordinator *co, enum rt_level level, const char *role, const char *format,
+                   ...) __attribute__((format(printf, 4, 5)));
 void rt_stats_message(void *context, rt_socket *socket, const rt_message *message);
 void rt_tally_bucket(rt_coordinator *co); /* time up to now goes to the current bucket */
 

@@ -70,7 +70,8 @@ static void refuse(rt_coordinator *co, const rt_message *message, char *reason)
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_REFUSE;
     envelope.refuse = &refusal;
-    rt_socket_send(co->learner_socket, message->peer, message->peer_bytes, &envelope, NULL, 0, NULL);
+    rt_socket_send(co->learner_socket, message->peer, message->peer_bytes, &envelope, NULL, 0,
+                   NULL);
     rt_events_add(co, RT_WARN, message->envelope->sender, "refused: %s", reason);
 }
 
@@ -87,7 +88,8 @@ static void join(rt_coordinator *co, const rt_message *message)
     rt_liveness_init(&link->life, (uint32_t)co->config->coordinator.heartbeat_ms,
                      (uint32_t)co->config->coordinator.liveness, rt_now_ns());
     rt_hello_take(&link->status, hello);
-    rt_record_worker(co, link->name, link->incarnation, "learner", hello->host, link->joined_ms, NULL);
+    rt_record_worker(co, link->name, link->incarnation, "learner", hello->host, link->joined_ms,
+                     NULL);
     rt_coordinator_seen(co, link->name, link->incarnation);
     rt_events_add(co, RT_INFO, link->name, "joined from %s (%s) with version %" PRId64, hello->host,
                   hello->isa, hello->weights_version);
@@ -147,7 +149,8 @@ static void cancel_list(rt_coordinator *co, rt_plan **list)
 static void start_over(rt_coordinator *co, int64_t version)
 {
     if (co->version >= 0) {
-        rt_events_add(co, RT_WARN, co->link.name, "is at version %" PRId64 ", the run was at %" PRId64
+        rt_events_add(co, RT_WARN, co->link.name,
+                      "is at version %" PRId64 ", the run was at %" PRId64
                       ": goes on from step %" PRId64,
                       version, co->version, version);
     }
@@ -204,13 +207,14 @@ static void announced(rt_coordinator *co, const Retake__WeightsAnnounce *announc
     }
     bool next = co->version >= 0 && announce->version == co->version + 1;
     if (next && link->training && !link->step_done) {
-        rt_events_add(co, RT_WARN, link->name, "has done step %" PRId64 ", its account of it is lost",
-                      co->version);
+        rt_events_add(co, RT_WARN, link->name,
+                      "has done step %" PRId64 ", its account of it is lost", co->version);
         step_is_trained(co, NULL);
     } else if (!next || !link->step_done) {
         start_over(co, announce->version);
     } else if (!rt_hash_equal(hash, link->step_hash)) {
-        rt_events_add(co, RT_ERROR, link->name, "announced version %" PRId64 " with another hash than "
+        rt_events_add(co, RT_ERROR, link->name,
+                      "announced version %" PRId64 " with another hash than "
                       "it said when the step was done",
                       announce->version);
     }
@@ -279,8 +283,8 @@ static void notice_lost_batch(rt_coordinator *co)
     if (link->training && !link->step_done && link->announced &&
         link->status.version == co->version && strncmp(link->status.state, "waiting", 7) == 0 &&
         rt_now_ns() - link->batch_ns > patience) {
-        rt_events_add(co, RT_WARN, link->name, "waits for the batch of step %" PRId64 ": sent again",
-                      co->version);
+        rt_events_add(co, RT_WARN, link->name,
+                      "waits for the batch of step %" PRId64 ": sent again", co->version);
         link->training = false;
     }
 }

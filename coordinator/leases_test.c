@@ -22,7 +22,8 @@ static void queue_is_sorted(const rt_leases *leases)
 }
 
 /* One random thing happens. `ended` counts the ends of each id. */
-static void turn(rt_leases *leases, rt_lease_list *holders, uint8_t *ended, uint64_t seed, uint64_t i)
+static void turn(rt_leases *leases, rt_lease_list *holders, uint8_t *ended, uint64_t seed,
+                 uint64_t i)
 {
     rt_lease_list *holder = &holders[rt_below(seed, 1, i, HOLDERS)];
     rt_lease *lease = NULL;

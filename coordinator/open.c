@@ -1,4 +1,4 @@
-/* open: what a run needs before its first message: checked limits, the run store, tasks, tokenizer. */
+/* open: what a run needs before its first message: checked limits, store, tasks, tokenizer. */
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,13 +31,14 @@ static int check_limits(const rt_config *config, rt_error *err)
     };
     for (size_t i = 0; i < RT_COUNT(limits); i++) {
         if (limits[i].value < limits[i].low || limits[i].value > limits[i].high) {
-            return rt_fail(err, RT_ERR_USAGE, "%s is %" PRId64 "; it must be in [%" PRId64 ", %" PRId64
-                           "]",
+            return rt_fail(err, RT_ERR_USAGE,
+                           "%s is %" PRId64 "; it must be in [%" PRId64 ", %" PRId64 "]",
                            limits[i].key, limits[i].value, limits[i].low, limits[i].high);
         }
     }
     if (strcmp(config->algorithm.plan, "group") != 0) {
-        return rt_fail(err, RT_ERR_USAGE, "algorithm %s needs the plan %s, which this build does not "
+        return rt_fail(err, RT_ERR_USAGE,
+                       "algorithm %s needs the plan %s, which this build does not "
                        "have; choose one of plan group (retake config --docs)",
                        config->algorithm.name, config->algorithm.plan);
     }
@@ -51,13 +52,15 @@ static int check_past(const rt_coordinator *co, rt_error *err)
     then.run.steps = co->past.steps;
     if (co->fingerprint != co->past.fingerprint &&
         rt_config_fingerprint(&then) != co->past.fingerprint) {
-        return rt_fail(err, RT_ERR_USAGE, "%s/run.db is of a run with another config; give this one "
+        return rt_fail(err, RT_ERR_USAGE,
+                       "%s/run.db is of a run with another config; give this one "
                        "another folder with --run, or use the config that is stored there",
                        co->config->run.dir);
     }
     if (co->config->run.steps < co->past.steps) {
-        return rt_fail(err, RT_ERR_USAGE, "run.steps is %" PRId64 " and the run in %s was made for %"
-                       PRId64 "; steps may only grow: raise it or give another folder with --run",
+        return rt_fail(err, RT_ERR_USAGE,
+                       "run.steps is %" PRId64 " and the run in %s was made for %" PRId64
+                       "; steps may only grow: raise it or give another folder with --run",
                        co->config->run.steps, co->config->run.dir, co->past.steps);
     }
     return RT_OK;
@@ -112,8 +115,8 @@ static void begin_or_go_on(rt_coordinator *co)
     co->restarts = past->processes_again;
     rt_coordinator_seen(co, "coordinator", co->incarnation);
     if (past->exists) {
-        rt_events_add(co, RT_INFO, "coordinator", "coordinator restarted, run %016" PRIx64 " goes on",
-                      co->run);
+        rt_events_add(co, RT_INFO, "coordinator",
+                      "coordinator restarted, run %016" PRIx64 " goes on", co->run);
     }
 }
 

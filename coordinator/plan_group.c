@@ -73,7 +73,8 @@ int rt_plan_job(rt_coordinator *co, rt_plan *plan, rt_job *job, const rt_problem
         plan->pending++;
         return RT_OK;
     }
-    rt_events_add(co, RT_WARN, "coordinator", "problem %" PRIu64 " of %s is left out: its prompt has "
+    rt_events_add(co, RT_WARN, "coordinator",
+                  "problem %" PRIu64 " of %s is left out: its prompt has "
                   "%zu tokens and the context is %lld",
                   problem->id, problem->task_name, job->prompt_count, (long long)co->context);
     rt_plan_end_lease(co, job, RT_FATE_FAILED);

@@ -218,8 +218,8 @@ void rt_record_step(rt_coordinator *co, const rt_plan *plan, const Retake__StepD
     double seconds = record_tally(co, step);
     step_metric(co, step, "seconds", seconds);
     /* About the last ten steps count. */
-    co->step_seconds_mean += (co->step_seconds_mean > 0 ? 0.1 : 1) *
-                             (seconds - co->step_seconds_mean);
+    co->step_seconds_mean +=
+        (co->step_seconds_mean > 0 ? 0.1 : 1) * (seconds - co->step_seconds_mean);
     rt_hash128 hash;
     char hex[33];
     bool hashed = done && rt_depot_hash(&done->hash, &hash);

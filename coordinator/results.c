@@ -34,12 +34,14 @@ static int check_values(const rt_sample *sample, int vocab, rt_error *err)
 {
     for (uint32_t i = 0; i < sample->tokens; i++) {
         if (sample->ids[i] < 0 || sample->ids[i] >= vocab) {
-            return rt_fail(err, RT_ERR_INPUT, "token %u of trajectory %" PRIu64 " is %d, outside the "
+            return rt_fail(err, RT_ERR_INPUT,
+                           "token %u of trajectory %" PRIu64 " is %d, outside the "
                            "vocabulary of %d",
                            i, sample->id, sample->ids[i], vocab);
         }
         if (!isfinite(sample->logp[i])) {
-            return rt_fail(err, RT_ERR_INPUT, "token %u of trajectory %" PRIu64 " has log-probability "
+            return rt_fail(err, RT_ERR_INPUT,
+                           "token %u of trajectory %" PRIu64 " has log-probability "
                            "%g",
                            i, sample->id, (double)sample->logp[i]);
         }
@@ -47,8 +49,9 @@ static int check_values(const rt_sample *sample, int vocab, rt_error *err)
     int32_t before = 0;
     for (uint32_t i = 0; i < sample->thoughts; i++) {
         if (sample->ends[i] <= before || (uint32_t)sample->ends[i] > sample->tokens) {
-            return rt_fail(err, RT_ERR_INPUT, "thought %u of trajectory %" PRIu64 " ends at token %d",
-                           i, sample->id, sample->ends[i]);
+            return rt_fail(err, RT_ERR_INPUT,
+                           "thought %u of trajectory %" PRIu64 " ends at token %d", i, sample->id,
+                           sample->ends[i]);
         }
         before = sample->ends[i];
     }
@@ -65,8 +68,8 @@ static int check_frames(const rt_frame *frames, int count, size_t tokens, size_t
     return RT_OK;
 }
 
-int rt_job_fill(rt_job *job, const Retake__Result *result, const rt_frame *frames,
-                int frames_count, int vocab, rt_error *err)
+int rt_job_fill(rt_job *job, const Retake__Result *result, const rt_frame *frames, int frames_count,
+                int vocab, rt_error *err)
 {
     size_t tokens = 0, thoughts = 0;
     int rc = count_tokens(job, result, &tokens, &thoughts, err);
@@ -87,9 +90,14 @@ int rt_job_fill(rt_job *job, const Retake__Result *result, const rt_frame *frame
     rt_sample *samples = rt_alloc((size_t)job->count * sizeof *samples);
     for (int i = 0; i < job->count && !rc; i++) {
         const Retake__Trajectory *trajectory = result->trajectories[i];
-        samples[i] = (rt_sample){.id = trajectory->id, .ids = ids, .logp = logp, .ends = ends,
-                                 .tokens = trajectory->tokens, .thoughts = trajectory->thoughts,
-                                 .grade = (int)trajectory->grade, .reward = trajectory->reward};
+        samples[i] = (rt_sample){.id = trajectory->id,
+                                 .ids = ids,
+                                 .logp = logp,
+                                 .ends = ends,
+                                 .tokens = trajectory->tokens,
+                                 .thoughts = trajectory->thoughts,
+                                 .grade = (int)trajectory->grade,
+                                 .reward = trajectory->reward};
         snprintf(samples[i].end, sizeof samples[i].end, "%s", trajectory->end);
         ids += trajectory->tokens;
         logp += trajectory->tokens;
@@ -112,14 +120,15 @@ static void failed_result(rt_coordinator *co, rt_lease *lease, const char *who, 
     rt_job *job = lease->job;
     lease->errors++;
     if (lease->errors < RT_LEASE_ERRORS_MAX) {
-        rt_events_add(co, RT_WARN, who, "lease %" PRIu64 " failed and goes out again: %s", lease->id,
-                      why);
+        rt_events_add(co, RT_WARN, who, "lease %" PRIu64 " failed and goes out again: %s",
+                      lease->id, why);
         if (lease->state == RT_LEASE_ISSUED) {
             rt_leases_requeue(&co->leases, lease);
         }
         return;
     }
-    rt_events_add(co, RT_ERROR, who, "lease %" PRIu64 " failed %u times, problem %" PRIu64 " of %s is "
+    rt_events_add(co, RT_ERROR, who,
+                  "lease %" PRIu64 " failed %u times, problem %" PRIu64 " of %s is "
                   "left out: %s",
                   lease->id, lease->errors, job->problem, job->task_name, why);
     rt_plan_end_lease(co, job, RT_FATE_FAILED);
@@ -149,7 +158,8 @@ static void take_in(rt_coordinator *co, rt_worker *worker, rt_lease *lease,
     }
     rt_leases_hold(&co->leases, lease);
     if (rt_job_stale(job, co->config->run.staleness)) {
-        rt_events_add(co, RT_WARN, worker->name, "lease %" PRIu64 " is of version %lld, too old for "
+        rt_events_add(co, RT_WARN, worker->name,
+                      "lease %" PRIu64 " is of version %lld, too old for "
                       "step %lld",
                       lease->id, (long long)job->version, (long long)job->plan->step);
         rt_plan_again(co, job);
@@ -167,7 +177,8 @@ void rt_results_take(rt_coordinator *co, rt_worker *worker, const rt_message *me
     rt_coordinator_progress(co);
     worker->results++;
     if (!lease && result->lease >= co->leases.next_id) {
-        rt_events_add(co, RT_WARN, worker->name, "a result for lease %" PRIu64 ", which was never given "
+        rt_events_add(co, RT_WARN, worker->name,
+                      "a result for lease %" PRIu64 ", which was never given "
                       "out, is refused",
                       result->lease);
         return;
@@ -187,7 +198,8 @@ void rt_results_take(rt_coordinator *co, rt_worker *worker, const rt_message *me
     rt_hash128 hash;
     if (!rt_depot_hash(&result->weights_hash, &hash) ||
         !rt_depot_known(&co->weights, result->weights_version, hash)) {
-        rt_events_add(co, RT_WARN, worker->name, "a result of weights version %lld, which was never "
+        rt_events_add(co, RT_WARN, worker->name,
+                      "a result of weights version %lld, which was never "
                       "announced with that hash, is refused",
                       (long long)result->weights_version);
         if (current) {

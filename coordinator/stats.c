@@ -51,7 +51,8 @@ static void publish(rt_coordinator *co, const rt_event *event)
     json_decref(json);
 }
 
-void rt_events_add(rt_coordinator *co, enum rt_level level, const char *role, const char *format, ...)
+void rt_events_add(rt_coordinator *co, enum rt_level level, const char *role, const char *format,
+                   ...)
 {
     rt_event *event = &co->kept[co->events_count++ % RT_EVENTS_KEPT];
     *event = (rt_event){.time_ms = rt_wall_ms(), .level = level};

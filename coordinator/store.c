@@ -36,7 +36,8 @@ struct rt_store {
     sqlite3 *db;
     char *path;
     rt_ring *ring;
-    rt_store_row *late_head, *late_tail; /* loop thread: what the full ring did not take, in order */
+    rt_store_row *late_head,
+        *late_tail; /* loop thread: what the full ring did not take, in order */
     size_t late_count;
     sqlite3_stmt *insert[RT_TABLES];
     pthread_t thread;
@@ -210,7 +211,7 @@ static void writer_fails(rt_store *store, int code)
     store->on_failed(store->context);
 }
 
-/* Writes what the ring holds, one transaction; the rows are freed either way. Returns the rows taken. */
+/* Writes what the ring holds in one transaction; rows are freed either way. Returns how many. */
 static int write_waiting(rt_store *store)
 {
     int count = 0, code = SQLITE_OK;
@@ -322,13 +323,13 @@ sqlite3 *rt_store_database(rt_store *store)
 
 static int open_database(rt_store *store, rt_error *err)
 {
-    int code = sqlite3_open_v2(store->path, &store->db,
-                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                               NULL);
+    int code =
+        sqlite3_open_v2(store->path, &store->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (code == SQLITE_OK) {
         sqlite3_busy_timeout(store->db, 5000);
-        code = sqlite3_exec(store->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
-                            NULL, NULL, NULL);
+        code = sqlite3_exec(store->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL", NULL,
+                            NULL, NULL);
     }
     if (code != SQLITE_OK) {
         return sql_fail(store, code, "open", err);

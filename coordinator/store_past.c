@@ -119,7 +119,8 @@ static int close_open_rows(sqlite3 *db, rt_error *err)
     int code = sqlite3_exec(db, sql, NULL, NULL, NULL);
     sqlite3_free(sql);
     return code == SQLITE_OK ? RT_OK
-                             : rt_fail(err, RT_ERR_IO, "cannot write to the run store: %s; check the "
+                             : rt_fail(err, RT_ERR_IO,
+                                       "cannot write to the run store: %s; check the "
                                        "disk and the permissions of the run folder",
                                        sqlite3_errmsg(db));
 }

@@ -23,7 +23,8 @@ static const rt_table_form forms[RT_TABLES] = {
                          "id INTEGER PRIMARY KEY, problem_id INTEGER, step INTEGER, kind TEXT, "
                          "plan TEXT",
                          5},
-    [RT_TABLE_RESETS] = {"resets", "id, trajectory_id, thought, tokens, chosen_by, visits, successes",
+    [RT_TABLE_RESETS] = {"resets",
+                         "id, trajectory_id, thought, tokens, chosen_by, visits, successes",
                          "id INTEGER PRIMARY KEY, trajectory_id INTEGER, thought INTEGER, "
                          "tokens INTEGER, chosen_by TEXT, visits INTEGER, successes INTEGER",
                          7},
@@ -75,12 +76,14 @@ int rt_store_schema(sqlite3 *db, rt_error *err)
         rt_buf_addf(&sql, "CREATE TABLE IF NOT EXISTS %s (%s);", forms[i].name, forms[i].create);
     }
     /* What `retake show` asks for: the trajectories of a step, of a problem. */
-    rt_buf_addf(&sql, "CREATE INDEX IF NOT EXISTS trajectories_step ON trajectories (step);"
-                      "CREATE INDEX IF NOT EXISTS trajectories_problem ON trajectories (problem_id);"
-                      "COMMIT;");
+    rt_buf_addf(&sql,
+                "CREATE INDEX IF NOT EXISTS trajectories_step ON trajectories (step);"
+                "CREATE INDEX IF NOT EXISTS trajectories_problem ON trajectories (problem_id);"
+                "COMMIT;");
     int code = sqlite3_exec(db, sql.data, NULL, NULL, NULL);
     rt_buf_free(&sql);
-    return code == SQLITE_OK ? RT_OK
-                             : rt_fail(err, RT_ERR_IO, "cannot make the tables of the run store: %s",
-                                       sqlite3_errmsg(db));
+    return code == SQLITE_OK
+               ? RT_OK
+               : rt_fail(err, RT_ERR_IO, "cannot make the tables of the run store: %s",
+                         sqlite3_errmsg(db));
 }

@@ -77,7 +77,8 @@ static json_t *rows_of(const show_view *view, const char *sql, int64_t id, rt_er
     }
     sqlite3_finalize(query);
     if (code != SQLITE_DONE) {
-        rt_fail(err, RT_ERR_IO, "cannot read the run store: %s; is run.db of another version, or "
+        rt_fail(err, RT_ERR_IO,
+                "cannot read the run store: %s; is run.db of another version, or "
                 "damaged?",
                 sqlite3_errmsg(view->db));
         json_decref(rows);
@@ -115,22 +116,27 @@ static void table_text(rt_buf *out, const json_t *rows)
     }
     const char *key = NULL;
     json_t *value = NULL;
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         int column = 0;
-        json_object_foreach(row, key, value) {
+        json_object_foreach(row, key, value)
+        {
             cell_text(value, text, sizeof text);
             width[column] = RT_MAX(width[column], (int)RT_MAX(strlen(text), strlen(key)));
             column++;
         }
     }
     int column = 0;
-    json_object_foreach((json_t *)first, key, value) {
+    json_object_foreach((json_t *)first, key, value)
+    {
         rt_buf_addf(out, "%-*s  ", width[column++], key);
     }
     rt_buf_addf(out, "\n");
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         column = 0;
-        json_object_foreach(row, key, value) {
+        json_object_foreach(row, key, value)
+        {
             cell_text(value, text, sizeof text);
             rt_buf_addf(out, json_is_number(value) ? "%*s  " : "%-*s  ", width[column++], text);
         }
@@ -163,7 +169,8 @@ static int show_table(const show_view *view, const char *sql, int64_t id, rt_err
 
 /* ---- trajectories ---------------------------------------------------------------------------- */
 
-static void decode_json(const show_view *view, const json_t *ids, size_t from, size_t to, rt_buf *out)
+static void decode_json(const show_view *view, const json_t *ids, size_t from, size_t to,
+                        rt_buf *out)
 {
     for (size_t i = from; view->decode && i < to; i++) {
         int32_t id = (int32_t)json_integer_value(json_array_get(ids, i));
@@ -174,8 +181,9 @@ static void decode_json(const show_view *view, const json_t *ids, size_t from, s
 /* Texts beside the numbers: the prompt, and the response cut into its thoughts. */
 static void add_texts(const show_view *view, json_t *row)
 {
-    const json_t *ids = json_object_get(row, "response_ids"), *prompt =
-        json_object_get(row, "prompt_ids"), *ends = json_object_get(row, "thought_ends");
+    const json_t *ids = json_object_get(row, "response_ids"),
+                 *prompt = json_object_get(row, "prompt_ids"),
+                 *ends = json_object_get(row, "thought_ends");
     rt_buf text = {0};
     decode_json(view, prompt, 0, json_array_size(prompt), &text);
     json_object_set_new(row, "prompt", text_json(text.data ? text.data : "", text.bytes));
@@ -233,8 +241,8 @@ static void tokens_text(const show_view *view, const json_t *row)
 
 static void trajectory_text(const show_view *view, const json_t *row, bool tokens)
 {
-    static const char *const facts[] = {"step", "problem_id", "kind", "worker", "version", "reward",
-                                        "grade", "advantage", "end", "fate"};
+    static const char *const facts[] = {"step",   "problem_id", "kind",      "worker", "version",
+                                        "reward", "grade",      "advantage", "end",    "fate"};
     char text[512];
     cell_text(json_object_get(row, "id"), text, sizeof text);
     rt_buf_addf(view->out, "trajectory %s:", text);
@@ -269,7 +277,8 @@ static int show_trajectory(const show_view *view, int64_t id, rt_error *err)
     json_t *row = json_array_get(rows, 0);
     int rc = RT_OK;
     if (!row) {
-        rc = rt_fail(err, RT_ERR_INPUT, "there is no trajectory %" PRId64 " in this run; `step N` lists "
+        rc = rt_fail(err, RT_ERR_INPUT,
+                     "there is no trajectory %" PRId64 " in this run; `step N` lists "
                      "the ids of a step",
                      id);
     } else {
@@ -289,8 +298,10 @@ static int show_trajectory(const show_view *view, int64_t id, rt_error *err)
 static int show_problem(const show_view *view, int64_t id, rt_error *err)
 {
     json_t *problems = rows_of(view, "SELECT * FROM problems WHERE id = ?1", id, err);
-    json_t *rows = problems ? rows_of(view, "SELECT * FROM trajectories WHERE problem_id = ?1 "
-                                            "ORDER BY step, id", id, err)
+    json_t *rows = problems ? rows_of(view,
+                                      "SELECT * FROM trajectories WHERE problem_id = ?1 "
+                                      "ORDER BY step, id",
+                                      id, err)
                             : NULL;
     if (!rows || !problems) {
         json_decref(problems);
@@ -299,11 +310,13 @@ static int show_problem(const show_view *view, int64_t id, rt_error *err)
     json_t *problem = json_array_get(problems, 0), *row = NULL;
     size_t i = 0;
     int rc = RT_OK;
-    json_array_foreach(rows, i, row) {
+    json_array_foreach(rows, i, row)
+    {
         add_texts(view, row);
     }
     if (!problem) {
-        rc = rt_fail(err, RT_ERR_INPUT, "there is no problem %" PRId64 " in this run; `step N` lists "
+        rc = rt_fail(err, RT_ERR_INPUT,
+                     "there is no problem %" PRId64 " in this run; `step N` lists "
                      "the ids of a step",
                      id);
     } else if (view->json) {
@@ -314,7 +327,8 @@ static int show_problem(const show_view *view, int64_t id, rt_error *err)
                     json_string_value(json_object_get(problem, "task")),
                     json_string_value(json_object_get(problem, "gold")),
                     json_string_value(json_object_get(problem, "prompt")));
-        json_array_foreach(rows, i, row) {
+        json_array_foreach(rows, i, row)
+        {
             trajectory_text(view, row, false);
             rt_buf_addf(view->out, "\n");
         }
@@ -326,8 +340,8 @@ static int show_problem(const show_view *view, int64_t id, rt_error *err)
 
 /* ---- steps, and the overview ----------------------------------------------------------------- */
 
-static int show_parts(const show_view *view, const char *const *names, const char *const *sql, int count,
-                      int64_t id, rt_error *err)
+static int show_parts(const show_view *view, const char *const *names, const char *const *sql,
+                      int count, int64_t id, rt_error *err)
 {
     json_t *whole = json_object();
     int rc = RT_OK;
@@ -350,14 +364,15 @@ static int show_parts(const show_view *view, const char *const *names, const cha
     return rc;
 }
 
-#define METRIC(name) \
-    "(SELECT value FROM metrics m WHERE m.step = s.step AND m.name = '" name "') AS "
+#define METRIC(name, as) \
+    "(SELECT value FROM metrics m WHERE m.step = s.step AND m.name = '" name "') AS " as ", "
 
 static const char steps_sql[] =
-    "SELECT s.step, s.version, " METRIC("reward.mean") "reward, " METRIC("accuracy") "accuracy, "
-    METRIC("degenerate") "degenerate, " METRIC("response.tokens") "length, s.loss, s.grad_norm, "
-    METRIC("entropy") "entropy, s.tokens, s.seconds, substr(s.weights_hash, 1, 12) AS weights "
-    "FROM steps s ORDER BY s.step";
+    "SELECT s.step, s.version, " METRIC("reward.mean", "reward") METRIC("accuracy", "accuracy")
+        METRIC("degenerate", "degenerate") METRIC("response.tokens", "length")
+            METRIC("entropy", "entropy") "s.loss, s.grad_norm, s.tokens, s.seconds, "
+                                         "substr(s.weights_hash, 1, 12) AS weights "
+                                         "FROM steps s ORDER BY s.step";
 
 static int show_step(const show_view *view, int64_t step, rt_error *err)
 {
@@ -379,8 +394,10 @@ static int show_overview(const show_view *view, rt_error *err)
         "name NOT LIKE 'eval.%' ORDER BY name",
         "SELECT step AS version, name, value FROM metrics WHERE name LIKE 'eval.%.accuracy' "
         "ORDER BY step, name",
-        "SELECT coalesce(fate, 'open') AS fate, count(*) AS leases FROM leases GROUP BY 1 ORDER BY 1",
-        "SELECT role, count(DISTINCT id) AS processes, count(*) AS starts FROM workers GROUP BY role "
+        "SELECT coalesce(fate, 'open') AS fate, count(*) AS leases FROM leases GROUP BY 1 "
+        "ORDER BY 1",
+        "SELECT role, count(DISTINCT id) AS processes, count(*) AS starts FROM workers "
+        "GROUP BY role "
         "ORDER BY role"};
     return show_parts(view, names, sql, 5, 0, err);
 }
@@ -394,19 +411,24 @@ static int show(const show_view *view, const char *what, const char *id_text, rt
     } else if (strcmp(what, "steps") == 0) {
         return show_table(view, steps_sql, 0, err);
     } else if (strcmp(what, "workers") == 0) {
-        return show_table(view, "SELECT id, role, host, datetime(joined, 'unixepoch') AS joined, "
-                                "datetime(\"left\", 'unixepoch') AS \"left\", why FROM workers w "
-                                "ORDER BY w.joined, id", 0, err);
+        return show_table(view,
+                          "SELECT id, role, host, datetime(joined, 'unixepoch') AS joined, "
+                          "datetime(\"left\", 'unixepoch') AS \"left\", why FROM workers w "
+                          "ORDER BY w.joined, id",
+                          0, err);
     } else if (strcmp(what, "events") == 0) {
-        return show_table(view, "SELECT strftime('%Y-%m-%d %H:%M:%f', time, 'unixepoch') AS time, "
-                                "level, role, text FROM events ORDER BY rowid", 0, err);
+        return show_table(view,
+                          "SELECT strftime('%Y-%m-%d %H:%M:%f', time, 'unixepoch') AS time, "
+                          "level, role, text FROM events ORDER BY rowid",
+                          0, err);
     }
     bool one = strcmp(what, "step") == 0 || strcmp(what, "problem") == 0 ||
                strcmp(what, "trajectory") == 0;
     char *end = NULL;
     int64_t id = one && id_text ? strtoll(id_text, &end, 10) : 0;
     if (!one) {
-        return rt_fail(err, RT_ERR_USAGE, "there is no view %s; choose steps, step N, problem ID, "
+        return rt_fail(err, RT_ERR_USAGE,
+                       "there is no view %s; choose steps, step N, problem ID, "
                        "trajectory ID, workers or events",
                        what);
     } else if (!id_text || end == id_text || *end) {

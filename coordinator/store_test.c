@@ -56,8 +56,9 @@ static void reopen(fixture *f, bool start)
 /* Typed again from the description of the run store, so that a change of the schema shows. */
 static const char *const documented[][2] = {
     {"problems", "id,task,prompt,gold"},
-    {"trajectories", "id,problem_id,step,group_id,parent_id,reset_id,kind,worker,version,prompt_ids,"
-                     "response_ids,logprobs,thought_ends,suffix_start,reward,grade,advantage,end,fate"},
+    {"trajectories",
+     "id,problem_id,step,group_id,parent_id,reset_id,kind,worker,version,prompt_ids,"
+     "response_ids,logprobs,thought_ends,suffix_start,reward,grade,advantage,end,fate"},
     {"groups", "id,problem_id,step,kind,plan"},
     {"resets", "id,trajectory_id,thought,tokens,chosen_by,visits,successes"},
     {"localizations", "id,trajectory_id,output,parsed,oracle"},
@@ -83,7 +84,8 @@ static void the_form_is_the_documented_one(void **state)
         assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &query, NULL), SQLITE_OK);
         int count = 0;
         while (sqlite3_step(query) == SQLITE_ROW) {
-            rt_buf_addf(&columns, "%s%s", count++ ? "," : "", (const char *)sqlite3_column_text(query, 0));
+            rt_buf_addf(&columns, "%s%s", count++ ? "," : "",
+                        (const char *)sqlite3_column_text(query, 0));
         }
         assert_non_null(columns.data);
         assert_string_equal(columns.data, documented[i][1]);
@@ -180,7 +182,7 @@ static void a_flood_is_written_in_full(void **state)
     assert_true(rt_store_metric(f->store, 0, "x") == 1);
 }
 
-/* ---- views -------------------------------------------------------------------------------------- */
+/* ---- views ----------------------------------------------------------------------------------- */
 
 static void letters(void *context, const int32_t *ids, size_t count, rt_buf *out)
 {
@@ -193,7 +195,8 @@ static void letters(void *context, const int32_t *ids, size_t count, rt_buf *out
 
 static void put_trajectory(fixture *f, int64_t id)
 {
-    const int32_t prompt[] = {'2', '+', '2'}, response[] = {'i', 's', '\n', 'f', 'o', 'u', 'r', '!'};
+    const int32_t prompt[] = {'2', '+', '2'},
+                  response[] = {'i', 's', '\n', 'f', 'o', 'u', 'r', '!'};
     const int32_t ends[] = {3, 7};
     const float logp[] = {-0.5f, -0.25f, -1, -2, -0.125f, -0.0625f, -3, -4};
     rt_store_row *row = rt_store_row_new(RT_TABLE_TRAJECTORIES);
@@ -219,7 +222,8 @@ static void put_trajectory(fixture *f, int64_t id)
     rt_store_put(f->store, row);
 }
 
-static void show(const fixture *f, const char *what, const char *id, bool json, const char *expected)
+static void show(const fixture *f, const char *what, const char *id, bool json,
+                 const char *expected)
 {
     rt_buf out = {0};
     rt_error err = {0};
@@ -286,7 +290,8 @@ static void views(void **state)
     show(f, "trajectory", text, true, "\"is\\n\"");
 }
 
-static void refused(const char *dir, const char *what, const char *id, int code, const char *expected)
+static void refused(const char *dir, const char *what, const char *id, int code,
+                    const char *expected)
 {
     rt_buf out = {0};
     rt_error err = {0};
@@ -310,7 +315,7 @@ static void views_that_are_not_there(void **state)
     refused(f->dir, "nonsense", NULL, RT_ERR_USAGE, "no view nonsense");
 }
 
-/* ---- a disk that refuses ------------------------------------------------------------------------- */
+/* ---- a disk that refuses --------------------------------------------------------------------- */
 
 static void count_failure(void *context)
 {
@@ -351,7 +356,8 @@ static void a_folder_that_is_none(void **state)
     rt_error err = {0};
     char path[96];
     snprintf(path, sizeof path, "%s/run.db", f->dir);
-    assert_int_equal(rt_file_write(path, "this is no database at all, but it is long enough", 49, &err), 0);
+    assert_int_equal(
+        rt_file_write(path, "this is no database at all, but it is long enough", 49, &err), 0);
     assert_int_equal(rt_store_open(&f->store, f->dir, &f->past, &err), RT_ERR_IO);
     assert_non_null(strstr(err.message, "damaged"));
     snprintf(path, sizeof path, "%s/run.db/below", f->dir);

@@ -67,8 +67,9 @@ static json_t *summary_json(const rt_coordinator *co)
     }
     json_object_set_new(json, "leases", leases);
     json_object_set_new(json, "grades",
-                        json_pack("{s:I, s:I, s:I}", "correct", (json_int_t)tally->grades[RT_CORRECT],
-                                  "wrong", (json_int_t)tally->grades[RT_WRONG], "undecided",
+                        json_pack("{s:I, s:I, s:I}", "correct",
+                                  (json_int_t)tally->grades[RT_CORRECT], "wrong",
+                                  (json_int_t)tally->grades[RT_WRONG], "undecided",
                                   (json_int_t)tally->grades[RT_UNDECIDED]));
     json_object_set_new(json, "restarts", json_integer(co->restarts));
     return json;

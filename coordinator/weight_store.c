@@ -115,7 +115,8 @@ int rt_depot_pull(rt_coordinator *co, const Retake__WeightsAnnounce *announce, r
     if (!rt_depot_hash(&announce->hash, &hash) || announce->bytes == 0 ||
         announce->chunk_bytes == 0 || announce->chunk_bytes > RT_FRAME_BYTES_MAX ||
         announce->bytes / announce->chunk_bytes >= UINT32_MAX || announce->version < 0) {
-        return rt_fail(err, RT_ERR_INPUT, "the learner announced weights of %llu bytes in chunks of "
+        return rt_fail(err, RT_ERR_INPUT,
+                       "the learner announced weights of %llu bytes in chunks of "
                        "%u, which can't be: is it of another build?",
                        (unsigned long long)announce->bytes, announce->chunk_bytes);
     }
@@ -204,8 +205,8 @@ static void serve_chunk(rt_coordinator *co, const rt_message *to, const rt_held 
     chunk.index = index;
     rt_frame frame = {0};
     chunk.gone = !held;
-    if (held && !rt_chunk_of(held->data, held->bytes, held->chunk_bytes, index, &frame,
-                             &chunk.hash)) {
+    if (held &&
+        !rt_chunk_of(held->data, held->bytes, held->chunk_bytes, index, &frame, &chunk.hash)) {
         return; /* beyond the end: nothing to say */
     }
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;

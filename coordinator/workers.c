@@ -34,7 +34,8 @@ void rt_hello_take(rt_peer_status *status, const Retake__Hello *hello)
     status->heard_ns = rt_now_ns();
 }
 
-bool rt_hello_refused(const rt_coordinator *co, const Retake__Hello *hello, char *reason, size_t room)
+bool rt_hello_refused(const rt_coordinator *co, const Retake__Hello *hello, char *reason,
+                      size_t room)
 {
     if (strcmp(hello->version, RT_VERSION) != 0) {
         snprintf(reason, room, "it is retake %s and the coordinator is %s; use the same build",
@@ -42,7 +43,8 @@ bool rt_hello_refused(const rt_coordinator *co, const Retake__Hello *hello, char
         return true;
     }
     if (hello->config != co->fingerprint) {
-        snprintf(reason, room, "its config differs from the coordinator's in a key that determines "
+        snprintf(reason, room,
+                 "its config differs from the coordinator's in a key that determines "
                  "the weights; start it with the same config file and --set");
         return true;
     }
@@ -337,7 +339,8 @@ static void expire_leases(rt_coordinator *co, rt_worker *worker, int64_t now_ns)
     for (rt_lease *lease = worker->leases.head; lease; lease = next) {
         next = lease->next;
         if (limit > 0 && now_ns - lease->issued_ns > limit) {
-            rt_events_add(co, RT_WARN, worker->name, "lease %" PRIu64 " is overdue after %lld ms and "
+            rt_events_add(co, RT_WARN, worker->name,
+                          "lease %" PRIu64 " is overdue after %lld ms and "
                           "goes out again",
                           lease->id, (long long)co->config->coordinator.lease_timeout_ms);
             rt_workers_cancel(co, lease);
