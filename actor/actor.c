@@ -9,7 +9,7 @@
 #define HELLO_WAIT_MS_MAX 5000
 #define BYE_MS 500 /* how long a last message may take to leave */
 
-/* ---- sending ----------------------------------------------------------------------------------- */
+/* ---- sending ------------------------------------------------------------------------------- */
 
 int rt_actor_send(rt_actor *actor, rt_socket *socket, Retake__Envelope *envelope,
                   const rt_frame *frames, int frames_count)
@@ -85,7 +85,7 @@ static void send_bye(rt_actor *actor, const char *reason)
     rt_actor_send(actor, actor->work, &envelope, NULL, 0);
 }
 
-/* ---- status ------------------------------------------------------------------------------------ */
+/* ---- status -------------------------------------------------------------------------------- */
 
 static const char *state_of(const rt_actor *actor)
 {
@@ -127,13 +127,13 @@ static void send_ping(rt_actor *actor, int64_t now_ns)
     rt_actor_send(actor, actor->work, &envelope, NULL, 0);
 }
 
-/* ---- receiving --------------------------------------------------------------------------------- */
+/* ---- receiving ----------------------------------------------------------------------------- */
 
 static void on_welcome(rt_actor *actor, const Retake__Envelope *envelope)
 {
     const Retake__Welcome *welcome = envelope->welcome;
     if (actor->coordinator != envelope->incarnation && actor->coordinator != 0) {
-        rt_log_line(actor->log, RT_INFO, "the coordinator was started again; open leases are dropped");
+        rt_log_line(actor->log, RT_INFO, "the coordinator was started again; its leases are gone");
         rt_leases_drop(actor);
     }
     if (!actor->joined)
@@ -200,7 +200,7 @@ static void on_message(void *context, rt_socket *socket, const rt_message *messa
         on_welcome(actor, envelope);
         break;
     case RETAKE__ENVELOPE__KIND_REFUSE:
-        rt_actor_end(actor, rt_fail(actor->err, RT_ERR_PEER, "the coordinator refuses this worker: %s",
+        rt_actor_end(actor, rt_fail(actor->err, RT_ERR_PEER, "the coordinator refuses us: %s",
                                     envelope->refuse->reason));
         break;
     case RETAKE__ENVELOPE__KIND_STOP:
@@ -238,7 +238,7 @@ static void on_note(void *context)
     }
 }
 
-/* ---- time and signals -------------------------------------------------------------------------- */
+/* ---- time and signals ---------------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -247,13 +247,14 @@ static void on_timer(uv_timer_t *timer)
     if (actor->unreachable_ms > 0 && now_ns - actor->heard_ns > actor->unreachable_ms * 1000000) {
         rt_actor_end(actor, rt_fail(actor->err, RT_ERR_PEER,
                                     "no word from a coordinator at %s for %lld s; start `retake "
-                                    "coordinator` with the same config, or check coordinator.address",
+                                    "coordinator` with the same config, or check "
+                                    "coordinator.address",
                                     rt_socket_endpoint(actor->work),
                                     (long long)(actor->unreachable_ms + 500) / 1000));
         return;
     }
     if (actor->joined && rt_liveness_gone(&actor->peer, now_ns)) {
-        rt_log_line(actor->log, RT_WARN, "the coordinator at %s is silent; trying to reach it again",
+        rt_log_line(actor->log, RT_WARN, "the coordinator at %s is silent; trying again",
                     rt_socket_endpoint(actor->work));
         actor->joined = false;
         actor->hello_ns = now_ns;
@@ -278,7 +279,7 @@ static void on_signal(uv_signal_t *handle, int number)
     rt_actor_end(actor, rt_fail(actor->err, RT_ERR_STOPPED, "%s stops on %s", actor->name, name));
 }
 
-/* ---- start and end ------------------------------------------------------------------------------- */
+/* ---- start and end ------------------------------------------------------------------------- */
 
 static int open_socket(rt_actor *actor, const char *which, rt_socket **socket)
 {
@@ -297,8 +298,8 @@ static int open_socket(rt_actor *actor, const char *which, rt_socket **socket)
 static int open_loop(rt_actor *actor)
 {
     if (uv_loop_init(&actor->loop) != 0)
-        return rt_fail(actor->err, RT_ERR_IO, "cannot make an event loop; is the limit of open files "
-                       "(ulimit -n) too low?");
+        return rt_fail(actor->err, RT_ERR_IO, "cannot make an event loop; is the limit of open "
+                       "files (ulimit -n) too low?");
     actor->loop_open = true;
     uv_timer_init(&actor->loop, &actor->timer);
     uv_signal_init(&actor->loop, &actor->interrupt);
@@ -322,7 +323,8 @@ static int start(rt_actor *actor)
     int code = rt_compute_open(&actor->compute, config, actor->err);
     if (code == RT_OK)
         code = rt_weights_new(&actor->weights, &actor->compute.arch,
-                              strcmp(config->model.dtype, "bf16") == 0 ? RT_BF16 : RT_F32, actor->err);
+                              strcmp(config->model.dtype, "bf16") == 0 ? RT_BF16 : RT_F32,
+                              actor->err);
     if (code == RT_OK)
         code = open_loop(actor);
     if (code != RT_OK)

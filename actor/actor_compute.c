@@ -1,4 +1,4 @@
-/* The compute thread: leases into the engine, completions graded, weights swapped between leases. */
+/* The compute thread: leases into the engine, completions graded, weights swapped in between. */
 #include <string.h>
 
 #include "actor/internal.h"
@@ -6,7 +6,7 @@
 #define IDLE_MS 200
 #define PROMPT_TOKENS 256 /* room for prompts when no size of the cache is set */
 
-/* ---- opening and closing --------------------------------------------------------------------- */
+/* ---- opening and closing ------------------------------------------------------------------- */
 
 int64_t rt_compute_cache_tokens(const rt_config *config, const rt_arch *arch)
 {
@@ -63,7 +63,7 @@ void rt_compute_close(rt_compute *compute)
         rt_ops_free(&compute->ops);
 }
 
-/* ---- talking to the loop --------------------------------------------------------------------- */
+/* ---- talking to the loop ------------------------------------------------------------------- */
 
 static void post(rt_compute *compute, const rt_note *note)
 {
@@ -92,7 +92,7 @@ static void list_remove(rt_work **list, const rt_work *work)
     *list = work->next;
 }
 
-/* ---- leases ------------------------------------------------------------------------------------ */
+/* ---- leases -------------------------------------------------------------------------------- */
 
 static void work_start(rt_compute *compute, rt_work *work)
 {
@@ -180,7 +180,7 @@ static void take_completion(rt_compute *compute, rt_completion *completion)
     }
 }
 
-/* ---- the loop of the thread ---------------------------------------------------------------------- */
+/* ---- the loop of the thread ---------------------------------------------------------------- */
 
 static void handle(rt_compute *compute, rt_note *note)
 {

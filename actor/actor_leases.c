@@ -8,7 +8,7 @@
 #define TRAJECTORIES_MAX 2048 /* of one lease: its result stays well below the envelope's limit */
 #define LEASES_MAX 2048       /* at once: fits the mailbox with room for cancels */
 
-/* ---- rt_work ----------------------------------------------------------------------------------- */
+/* ---- rt_work ------------------------------------------------------------------------------- */
 
 static int check_lease(const rt_message *message, rt_error *err)
 {
@@ -22,12 +22,12 @@ static int check_lease(const rt_message *message, rt_error *err)
     if (!lease->sampling)
         return rt_fail(err, RT_ERR_INPUT, "the lease names no sampling settings");
     if (lease->n_trajectories < 1 || lease->n_trajectories > TRAJECTORIES_MAX)
-        return rt_fail(err, RT_ERR_LIMIT, "the lease asks for %zu trajectories, 1 to %d are possible",
+        return rt_fail(err, RT_ERR_LIMIT, "the lease asks for %zu trajectories, 1 to %d can be",
                        lease->n_trajectories, TRAJECTORIES_MAX);
     for (int i = 0; i < message->frames_count; i++)
         if (message->frames[i].bytes % sizeof(int32_t) != 0 ||
             message->frames[i].bytes / sizeof(int32_t) > INT_MAX / 4)
-            return rt_fail(err, RT_ERR_INPUT, "frame %d of the lease is no list of token ids", i + 1);
+            return rt_fail(err, RT_ERR_INPUT, "frame %d of the lease is no list of ids", i + 1);
     if (message->frames_count < 1 || message->frames[0].bytes == 0)
         return rt_fail(err, RT_ERR_INPUT, "the lease has no prompt");
     return RT_OK;
@@ -110,7 +110,7 @@ void rt_work_append(rt_work **list, rt_work *work)
     *list = work;
 }
 
-/* ---- open leases ------------------------------------------------------------------------------- */
+/* ---- open leases --------------------------------------------------------------------------- */
 
 static rt_open *open_find(rt_actor *actor, uint64_t lease)
 {
@@ -136,7 +136,7 @@ static void open_remove(rt_actor *actor, rt_open *open)
     *open = actor->open[--actor->open_count];
 }
 
-/* ---- results ----------------------------------------------------------------------------------- */
+/* ---- results ------------------------------------------------------------------------------- */
 
 /* Three frames: ids, log-probs, thought ends of all trajectories in order. */
 static void result_frames(const rt_work *work, Retake__Trajectory *rows, rt_buf frames[3])
@@ -221,7 +221,7 @@ void rt_leases_resend(rt_actor *actor)
     }
 }
 
-/* ---- taking and giving back ---------------------------------------------------------------------- */
+/* ---- taking and giving back ---------------------------------------------------------------- */
 
 static void refuse(rt_actor *actor, rt_work *work)
 {

@@ -46,19 +46,19 @@ typedef struct fake { /* the coordinator */
     bool mute, break_chunks, foreign_model;
     uint64_t incarnation;
     char hello_role[16];
-    uint64_t hellos, readies, pings, byes, pongs, chunks_spoiled, chunks_asked, last_credit, results_count;
+    uint64_t hellos, readies, pings, byes, pongs, last_credit, results_count;
+    uint64_t chunks_spoiled, chunks_asked;
     int64_t ready_version;
     answer results[RESULTS_MAX];
     /* the worker's thread */
     uv_thread_t thread;
     rt_log log;
-    FILE *log_file;
     rt_error error;
     int64_t unreachable_ms;
     atomic_int code; /* 1: still running */
 } fake;
 
-/* ---- a tiny model ------------------------------------------------------------------------------ */
+/* ---- a tiny model -------------------------------------------------------------------------- */
 
 static void make_model(fake *f)
 {
@@ -108,7 +108,7 @@ static void make_config(fake *f)
         fail_msg("%s", error.message);
 }
 
-/* ---- the coordinator's side -------------------------------------------------------------------- */
+/* ---- the coordinator's side ---------------------------------------------------------------- */
 
 static rt_hash128 blob_hash(const fake *f, int version)
 {
@@ -329,12 +329,13 @@ static void turn_until_end(fake *f)
     assert_int_not_equal(atomic_load(&f->code), 1);
 }
 
-/* ---- the worker's side -------------------------------------------------------------------------- */
+/* ---- the worker's side --------------------------------------------------------------------- */
 
 static void run_worker(void *context)
 {
     fake *f = context;
-    atomic_store(&f->code, rt_actor_run(&f->config, "actor-0", &f->log, f->unreachable_ms, &f->error));
+    atomic_store(&f->code, rt_actor_run(&f->config, "actor-0", &f->log, f->unreachable_ms,
+                                        &f->error));
 }
 
 static void worker_start(fake *f)
@@ -353,7 +354,7 @@ static void stop_worker(fake *f)
     reply(f->work, &envelope, NULL, 0);
 }
 
-/* ---- leases and what they must give --------------------------------------------------------------- */
+/* ---- leases and what they must give -------------------------------------------------------- */
 
 typedef struct order {
     uint64_t lease, first_id;
@@ -505,7 +506,7 @@ static void check_answer(const fake *f, const order *o)
     rt_ops_free(&ops);
 }
 
-/* ---- set up ------------------------------------------------------------------------------------------ */
+/* ---- set up -------------------------------------------------------------------------------- */
 
 static int setup(void **state)
 {
@@ -549,7 +550,7 @@ static int teardown(void **state)
     return left;
 }
 
-/* ---- tests --------------------------------------------------------------------------------------------- */
+/* ---- tests --------------------------------------------------------------------------------- */
 
 static void test_results_are_the_engines(void **state)
 {
@@ -672,7 +673,7 @@ static void test_reconnect(void **state)
     turn_until(f, &f->results_count, 1);
     check_answer(f, &o);
 
-    /* The same coordinator hears nothing for a while: what is finished then comes once it is back. */
+    /* The same coordinator, deaf for a while: what is finished then comes once it is back. */
     f->mute = true;
     turn_for(f, 600);
     const order kept = {.lease = 2, .first_id = 80, .count = 2, .prompt = "sum", .temperature = 1,

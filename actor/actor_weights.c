@@ -4,12 +4,13 @@
 #include "actor/internal.h"
 
 /* The blob is the flat parameter vector: what is announced must be cut as ours is. */
-static int check_shape(const rt_weights *ours, const Retake__WeightsAnnounce *announce, rt_error *err)
+static int check_shape(const rt_weights *ours, const Retake__WeightsAnnounce *announce,
+                       rt_error *err)
 {
     if (announce->bytes != rt_weights_bytes(ours) || (int)announce->dtype != ours->dtype ||
         announce->n_tensors != (size_t)ours->tensors_count)
         return rt_fail(err, RT_ERR_INPUT,
-                       "the coordinator's model has %llu bytes in %zu tensors, ours %zu bytes in %d; "
+                       "the coordinator's model has %llu bytes in %zu tensors, ours %zu in %d; "
                        "model.path and model.dtype must name the same model on every machine",
                        (unsigned long long)announce->bytes, announce->n_tensors,
                        rt_weights_bytes(ours), ours->tensors_count);
@@ -21,7 +22,8 @@ static int check_shape(const rt_weights *ours, const Retake__WeightsAnnounce *an
             return rt_fail(err, RT_ERR_INPUT,
                            "the coordinator's tensor %d is %.80s of %llu numbers, ours %s of %zu; "
                            "model.path must name the same model on every machine",
-                           i, theirs->name, (unsigned long long)theirs->count, own->name, own->count);
+                           i, theirs->name, (unsigned long long)theirs->count, own->name,
+                           own->count);
     }
     return RT_OK;
 }
@@ -149,7 +151,8 @@ void rt_weights_chunk(rt_actor *actor, const rt_message *message)
 
 void rt_weights_tick(rt_actor *actor, int64_t now_ns)
 {
-    if (!actor->fetch || now_ns - actor->chunk_ns < 2000000 * actor->config->coordinator.heartbeat_ms)
+    const int64_t patience_ns = 2000000 * actor->config->coordinator.heartbeat_ms;
+    if (!actor->fetch || now_ns - actor->chunk_ns < patience_ns)
         return;
     actor->chunk_ns = now_ns;
     rt_fetch_timeout(actor->fetch);

@@ -26,7 +26,7 @@ static inline bool rt_version_same(const rt_version *a, const rt_version *b)
     return a->set && b->set && a->number == b->number && rt_hash_equal(a->hash, b->hash);
 }
 
-/* ---- a lease on its way through the worker ------------------------------------------------------ */
+/* ---- a lease on its way through the worker ------------------------------------------------- */
 
 typedef struct rt_work {
     struct rt_work *next;
@@ -54,7 +54,7 @@ rt_work *rt_work_new(const rt_message *message, uint64_t request, rt_error *err)
 void rt_work_free(rt_work **work);
 void rt_work_append(rt_work **list, rt_work *work);
 
-/* ---- notes between the two threads --------------------------------------------------------------- */
+/* ---- notes between the two threads --------------------------------------------------------- */
 
 enum rt_note_kind {
     RT_NOTE_WORK,    /* down: do it; up: it is done or has failed */
@@ -71,7 +71,7 @@ typedef struct rt_note {
     rt_weights *blob; /* borrows */
 } rt_note;
 
-/* ---- the compute thread ---------------------------------------------------------------------------- */
+/* ---- the compute thread -------------------------------------------------------------------- */
 
 typedef struct rt_compute {
     rt_mailbox *mailbox; /* borrows */
@@ -97,7 +97,7 @@ void rt_compute_close(rt_compute *compute);
 /* Greatest part of the page pool a worker of this config can use, in tokens. */
 int64_t rt_compute_cache_tokens(const rt_config *config, const rt_arch *arch);
 
-/* ---- the loop thread ------------------------------------------------------------------------------- */
+/* ---- the loop thread ----------------------------------------------------------------------- */
 
 /* A lease that was taken and has not been answered. */
 typedef struct rt_open {
@@ -114,7 +114,7 @@ typedef struct rt_actor {
     int code;
     bool ending;
     int64_t unreachable_ms;
-    uint64_t incarnation, sequence;
+    uint64_t incarnation;
 
     uv_loop_t loop;
     uv_timer_t timer;

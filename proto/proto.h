@@ -23,7 +23,7 @@
 #define RT_FRAME_BYTES_MAX (256u << 20)   /* one raw frame */
 #define RT_SENDER_BYTES_MAX 64
 
-/* ---- messages ------------------------------------------------------------------------------- */
+/* ---- messages ------------------------------------------------------------------------------ */
 
 typedef struct rt_frame {
     const void *data;
@@ -32,7 +32,7 @@ typedef struct rt_frame {
 
 /* A checked, unpacked message: limits hold, protocol version equals ours, kind is set. */
 typedef struct rt_message {
-    const Retake__Envelope *envelope; /* NULL on a raw socket; weights hashes are 16 bytes (or none) */
+    const Retake__Envelope *envelope; /* NULL: raw socket; its hashes have 16 bytes */
     rt_frame frames[RT_FRAMES_MAX]; /* raw frames behind the envelope, aligned to 8 bytes */
     int frames_count;
     uint8_t peer[64];               /* ROUTER: routing id of the sender */
@@ -44,7 +44,7 @@ typedef struct rt_message {
 int rt_envelope_unpack(const void *data, size_t bytes, rt_arena *arena,
                        const Retake__Envelope **envelope, rt_error *err);
 
-/* ---- sockets on the loop ---------------------------------------------------------------------- */
+/* ---- sockets on the loop ------------------------------------------------------------------- */
 
 /* A libzmq socket driven by a libuv loop through prepare + check + idle around ZMQ_EVENTS (a bare
  * uv_poll callback loses wake-ups). At most 64 messages a turn, so other handles stay served. */
@@ -82,14 +82,14 @@ void rt_socket_close(rt_socket **socket, int linger_ms);
 /* Endpoint really bound (tcp://…:* gets its port). */
 const char *rt_socket_endpoint(const rt_socket *socket);
 
-/* ---- endpoints of a run -------------------------------------------------------------------------- */
+/* ---- endpoints of a run -------------------------------------------------------------------- */
 
 /* which: "work", "blob", "learner", "stats", "events". With coordinator.address "": ipc below the run
  * folder (below /tmp with a hash where the path would be too long for a socket name); else
  * tcp://HOST:(port + 0…4). bind: the coordinator's side. Makes the folder. */
 int rt_endpoint(const rt_config *config, const char *which, bool bind, rt_buf *out, rt_error *err);
 
-/* ---- mailbox: a compute thread talks to the loop thread --------------------------------------------- */
+/* ---- mailbox: a compute thread talks to the loop thread ------------------------------------ */
 
 /* One ring in each direction; the loop is woken by uv_async_send, the compute thread by a
  * condition variable. Items are pointers; each side owns what it popped. */
@@ -104,14 +104,14 @@ bool rt_mailbox_to_loop(rt_mailbox *mailbox, void *item);      /* compute thread
 void *rt_mailbox_from_loop(rt_mailbox *mailbox, int timeout_ms);
 void rt_mailbox_close(rt_mailbox **mailbox); /* loop thread, compute thread joined */
 
-/* ---- chunked blobs -------------------------------------------------------------------------------- */
+/* ---- chunked blobs ------------------------------------------------------------------------- */
 
 /* Receiving side of one weights version: asks for chunks within a window, checks each chunk's hash
  * and the whole blob's, resumes where it was after a lost request. Transport-free: it says what
  * to ask, the caller sends. */
 typedef struct rt_fetch rt_fetch;
-/* into: `bytes` of memory that outlives the fetch (borrows). NULL: bytes, chunk_bytes or window are 0,
- * or there would be more than 16 million chunks. hash: of the bytes alone (rt_hash), not of the model. */
+/* into: `bytes` of memory that outlives the fetch (borrows). NULL: bytes, chunk_bytes or window are
+ * 0, or more than 16 million chunks. hash: of the bytes alone (rt_hash), not of the model. */
 rt_fetch *rt_fetch_new(int64_t version, uint64_t bytes, uint32_t chunk_bytes, rt_hash128 hash,
                        int window, void *into);
 /* Next request to send, false: the window is full or everything is asked for. */
@@ -128,7 +128,7 @@ void rt_fetch_free(rt_fetch **fetch);
 bool rt_chunk_of(const void *blob, uint64_t bytes, uint32_t chunk_bytes, uint32_t index,
                  rt_frame *frame, uint64_t *hash);
 
-/* ---- liveness --------------------------------------------------------------------------------------- */
+/* ---- liveness ------------------------------------------------------------------------------ */
 
 /* Ping-pong bookkeeping of one peer: any traffic counts as a sign of life. */
 typedef struct rt_liveness {

@@ -45,7 +45,7 @@ typedef struct received {
     int count, dropped;
 } received;
 
-/* ---- receiving ------------------------------------------------------------------------------- */
+/* ---- receiving ----------------------------------------------------------------------------- */
 
 static bool readable(const rt_socket *socket)
 {
@@ -87,7 +87,7 @@ static bool parts_receive(rt_socket *socket, received *parts)
     return true;
 }
 
-/* Small frames can lie anywhere in libzmq's receive buffer; those are copied to an aligned place. */
+/* Small frames lie anywhere in libzmq's receive buffer; those are copied to an aligned place. */
 static rt_frame frame_of(rt_socket *socket, zmq_msg_t *part)
 {
     rt_frame frame = {zmq_msg_data(part), zmq_msg_size(part)};
@@ -173,7 +173,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     (void)events;
 }
 
-/* ---- opening and closing --------------------------------------------------------------------- */
+/* ---- opening and closing ------------------------------------------------------------------- */
 
 static void set_int(void *zmq, int option, int value)
 {
@@ -203,7 +203,8 @@ static void set_options(void *zmq, const rt_socket_options *options)
         set_int(zmq, ZMQ_ROUTER_HANDOVER, 1);
     }
     if (options->type == ZMQ_DEALER && options->sender && *options->sender)
-        RT_ASSERT(zmq_setsockopt(zmq, ZMQ_ROUTING_ID, options->sender, strlen(options->sender)) == 0);
+        RT_ASSERT(zmq_setsockopt(zmq, ZMQ_ROUTING_ID, options->sender,
+                                 strlen(options->sender)) == 0);
     if (options->type == ZMQ_SUB)
         RT_ASSERT(zmq_setsockopt(zmq, ZMQ_SUBSCRIBE, "", 0) == 0);
 }
@@ -236,7 +237,8 @@ static int attach(void *zmq, const rt_socket_options *options, rt_error *err)
     if (!taken && zmq_bind(zmq, options->endpoint) == 0)
         return RT_OK;
     if (taken || errno == EADDRINUSE)
-        return rt_fail(err, RT_ERR_IO, "cannot bind %s: address in use; stop the other run or set %s",
+        return rt_fail(err, RT_ERR_IO,
+                       "cannot bind %s: address in use; stop the other run or set %s",
                        options->endpoint,
                        strncmp(options->endpoint, "ipc:", 4) == 0 ? "another run.dir"
                                                                   : "coordinator.port");
@@ -347,7 +349,7 @@ const char *rt_socket_endpoint(const rt_socket *socket)
     return socket->endpoint;
 }
 
-/* ---- sending --------------------------------------------------------------------------------- */
+/* ---- sending ------------------------------------------------------------------------------- */
 
 static int send_failed(const rt_socket *socket, rt_error *err)
 {
