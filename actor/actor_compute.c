@@ -4,7 +4,11 @@
 #include "actor/internal.h"
 
 #define IDLE_MS 200
-#define PROMPT_TOKENS 256 /* room for prompts when no size of the cache is set */
+/* When no size of the cache is set: room for prompts, and a bound on its memory beyond which
+ * sequences wait for pages, except that one with the longest prompt must fit. */
+#define PROMPT_TOKENS 256
+#define PROMPT_TOKENS_MAX 1024
+#define CACHE_BYTES ((int64_t)512 << 20)
 
 /* ---- opening and closing ------------------------------------------------------------------- */
 
@@ -12,10 +16,13 @@ int64_t rt_compute_cache_tokens(const rt_config *config, const rt_arch *arch)
 {
     if (config->actors.cache_tokens > 0)
         return config->actors.cache_tokens;
-    const int64_t page = 16, slots = RT_MAX(config->actors.slots, 1);
-    const int64_t each = RT_MIN((int64_t)arch->context,
-                                config->sampling.max_tokens + PROMPT_TOKENS) + page;
-    return RT_MAX(slots * each, arch->context + 2 * page);
+    const int64_t response = config->sampling.max_tokens;
+    const int64_t each = RT_MIN((int64_t)arch->context, response + PROMPT_TOKENS) + RT_PAGE;
+    const int64_t token_bytes = (int64_t)arch->layers * arch->kv_heads * arch->head_size * 2 * 4;
+    const int64_t wanted = RT_MIN(RT_MAX(config->actors.slots, 1) * each,
+                                  CACHE_BYTES / RT_MAX(token_bytes, 1));
+    const int64_t longest = RT_MIN((int64_t)arch->context, response + PROMPT_TOKENS_MAX);
+    return RT_MAX(wanted, longest + 2 * RT_PAGE);
 }
 
 int rt_compute_open(rt_compute *compute, const rt_config *config, rt_error *err)

@@ -94,7 +94,7 @@ typedef struct rt_compute {
 int rt_compute_open(rt_compute *compute, const rt_config *config, rt_error *err);
 void rt_compute_run(void *compute); /* the thread */
 void rt_compute_close(rt_compute *compute);
-/* Greatest part of the page pool a worker of this config can use, in tokens. */
+/* Size of the K/V cache: as configured, else what the slots can use within a bound of memory. */
 int64_t rt_compute_cache_tokens(const rt_config *config, const rt_arch *arch);
 
 /* ---- the loop thread ----------------------------------------------------------------------- */
