@@ -18,6 +18,7 @@
 #define RT_NAME_BYTES 64
 #define RT_EVENTS_KEPT 20
 #define RT_LEASE_ERRORS_MAX 3  /* failures of one lease before its problem is given up */
+#define RT_LEASE_GAP (1 << 20) /* lease ids skipped by a restart */
 #define RT_STOP_SAVE_MS 1500   /* how long a stop waits for the learner's checkpoint */
 #define RT_FINAL_SAVE_MS 30000 /* the same at the end of a run, while the learner is alive */
 

@@ -118,7 +118,9 @@ int rt_job_fill(rt_job *job, const Retake__Result *result, const rt_frame *frame
 static void failed_result(rt_coordinator *co, rt_lease *lease, const char *who, const char *why)
 {
     rt_job *job = lease->job;
-    lease->errors++;
+    /* A worker that has moved on to newer weights is not at fault, and neither is the problem. */
+    bool outdated = !job->plan->evaluation && lease->version < co->version;
+    lease->errors += !outdated;
     if (lease->errors < RT_LEASE_ERRORS_MAX) {
         rt_events_add(co, RT_WARN, who, "lease %" PRIu64 " failed and goes out again: %s",
                       lease->id, why);

@@ -89,7 +89,8 @@ static void load_sums(sqlite3 *db, rt_past *past)
         sqlite3_free(sql);
     }
     double last = number_of(db, "SELECT max(id) FROM leases");
-    past->lease_next = isnan(last) ? 1 : (uint64_t)last + 1;
+    /* A killed coordinator took its last rows with it; workers may still hold those leases. */
+    past->lease_next = isnan(last) ? 1 : (uint64_t)last + RT_LEASE_GAP;
     for (int i = 0; i < RT_BUCKETS; i++) {
         char name[40];
         snprintf(name, sizeof name, "seconds.%s", rt_bucket_name(i));

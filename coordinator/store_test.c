@@ -162,7 +162,7 @@ static void what_was_written_is_known_again(void **state)
     assert_int_equal(f->past.evaluated[1], 8);
     assert_true(rt_store_metric(f->store, 0, "eval.greedy.accuracy") == 0.1);
     assert_true(f->past.tokens_sampled == 150 && f->past.seconds[RT_IN_TRAINING] == 0.5);
-    assert_int_equal(f->past.lease_next, 44);
+    assert_int_equal(f->past.lease_next, 43 + RT_LEASE_GAP);
     assert_int_equal(f->past.leases[RT_FATE_TRAINED], 1);
     assert_int_equal(f->past.leases[RT_FATE_STALE], 1);
     assert_int_equal(f->past.leases[RT_FATE_CANCELLED], 1); /* it was open */
