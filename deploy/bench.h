@@ -15,7 +15,7 @@ void bench_times_add(bench_times *times, double seconds);
 double bench_times_median(bench_times *times); /* sorts; 0 when there are none */
 void bench_times_free(bench_times *times);
 
-/* ---- roofs ------------------------------------------------------------------------------------- */
+/* ---- roofs ----------------------------------------------------------------------------------- */
 
 /* The model's matrices, packed once more and multiplied with nothing in between. */
 typedef struct bench_roof bench_roof;
@@ -32,7 +32,7 @@ double bench_roof_gflops(bench_roof *roof, int rows);   /* layers and head */
 double bench_read_bandwidth(int threads, size_t cache, double seconds);
 size_t bench_cache_bytes(void);                         /* last level; 0: unknown */
 
-/* ---- rates -------------------------------------------------------------------------------------- */
+/* ---- rates ----------------------------------------------------------------------------------- */
 
 typedef struct bench {
     rt_ops *ops;

@@ -6,7 +6,8 @@
 void bench_prompt(const bench *b, int number, int count, int32_t *ids)
 {
     for (int i = 0; i < count; i++)
-        ids[i] = (int32_t)rt_below(1, (uint64_t)number, (uint64_t)i, (uint32_t)b->weights->arch.vocab);
+        ids[i] =
+            (int32_t)rt_below(1, (uint64_t)number, (uint64_t)i, (uint32_t)b->weights->arch.vocab);
 }
 
 /* As a rollout samples, except that nothing ends early: a batch keeps its size. */
@@ -30,7 +31,7 @@ static int drain(rt_engine *engine, rt_error *err)
     return left;
 }
 
-/* ---- decode ---------------------------------------------------------------------------------------- */
+/* ---- decode ---------------------------------------------------------------------------------- */
 
 static int decode_round(const bench *b, rt_engine *engine, int batch, int round, bench_times *times,
                         rt_error *err)
@@ -44,7 +45,8 @@ static int decode_round(const bench *b, rt_engine *engine, int batch, int round,
         for (int i = 0; i < count; i++)
             ids[i] = (uint64_t)round << 32 | (uint64_t)(at + i);
         bench_prompt(b, round * 4096 + at, b->prompt, prompt);
-        rc = rt_engine_submit(engine, (uint64_t)at, prompt, b->prompt, ids, count, 0, &sampling, err);
+        rc = rt_engine_submit(engine, (uint64_t)at, prompt, b->prompt, ids, count, 0, &sampling,
+                              err);
     }
     rt_free(prompt);
     for (int left = rc == 0 ? 1 : rc; left > 0;) {
@@ -83,13 +85,14 @@ int bench_decode(const bench *b, int batch, bench_figure *figure, rt_error *err)
     return rc;
 }
 
-/* ---- prefill --------------------------------------------------------------------------------------- */
+/* ---- prefill --------------------------------------------------------------------------------- */
 
 enum { PREFILL_ROWS = 512 }; /* what an engine takes of prompts in a step */
 
 int bench_prefill(const bench *b, bench_figure *figure, rt_error *err)
 {
-    int length = RT_MIN(128, b->weights->arch.context / 2), prompts = RT_MAX(PREFILL_ROWS / length, 1);
+    int length = RT_MIN(128, b->weights->arch.context / 2),
+        prompts = RT_MAX(PREFILL_ROWS / length, 1);
     rt_engine *engine;
     int rc = rt_engine_new(&engine, b->net, b->tokenizer, BENCH_SLOTS,
                            (int64_t)(prompts + 1) * (length + 64), err);
@@ -119,7 +122,7 @@ int bench_prefill(const bench *b, bench_figure *figure, rt_error *err)
     return rc;
 }
 
-/* ---- training -------------------------------------------------------------------------------------- */
+/* ---- training -------------------------------------------------------------------------------- */
 
 /* A micro-batch of groups with a prompt in common, as the learner cuts them. */
 typedef struct micro {
@@ -174,14 +177,16 @@ static int micro_pass(const bench *b, rt_trainer *trainer, micro *m, float *grad
         for (int t = b->prompt; t < m->length; t++, e++)
             m->entries[e] = (rt_entry){m->row_of[s][t - 1], m->list[s][t]};
     int rc = rt_trainer_forward(trainer, m->entries, m->entries_count, 1, true, m->logp, err);
-    return rc == 0 ? rt_trainer_backward(trainer, m->entries, m->g, m->entries_count, 1, grad, err) : rc;
+    return rc == 0 ? rt_trainer_backward(trainer, m->entries, m->g, m->entries_count, 1, grad, err)
+                   : rc;
 }
 
 int bench_training(const bench *b, bench_figure *figure, rt_error *err)
 {
     micro m = micro_new(b);
     rt_trainer *trainer = NULL;
-    int rc = rt_trainer_new(&trainer, b->net, RT_MAX(BENCH_MICRO_TOKENS, m.sequences * m.length), false, err);
+    int rc = rt_trainer_new(&trainer, b->net, RT_MAX(BENCH_MICRO_TOKENS, m.sequences * m.length),
+                            false, err);
     float *grad = b->ops->alloc(b->ops, b->weights->count * sizeof(float));
     bench_times times = {0};
     int64_t end = rt_now_ns() + (int64_t)(b->seconds * 1e9);
@@ -195,7 +200,8 @@ int bench_training(const bench *b, bench_figure *figure, rt_error *err)
         double median = bench_times_median(&times);
         /* the first response tokens of a group hang on one row */
         int head_rows = m.groups * (BENCH_GROUP * (b->response - 1) + 1);
-        double roof = 3 * (bench_roof_layers(b->roof, m.rows) + bench_roof_head(b->roof, head_rows));
+        double roof =
+            3 * (bench_roof_layers(b->roof, m.rows) + bench_roof_head(b->roof, head_rows));
         *figure = (bench_figure){.name = "training", .tokens_per_second = m.rows / median,
                                  .share = roof / median, .roof = "matmul"};
     }

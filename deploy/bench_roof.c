@@ -6,7 +6,7 @@
 
 #include "deploy/bench.h"
 
-/* ---- medians ------------------------------------------------------------------------------------- */
+/* ---- medians --------------------------------------------------------------------------------- */
 
 void bench_times_add(bench_times *times, double seconds)
 {
@@ -39,7 +39,7 @@ void bench_times_free(bench_times *times)
     *times = (bench_times){0};
 }
 
-/* ---- matmul -------------------------------------------------------------------------------------- */
+/* ---- matmul ---------------------------------------------------------------------------------- */
 
 enum { SHAPES = 4, MEASURED_MAX = 32 };
 
@@ -196,7 +196,7 @@ size_t bench_roof_bytes(const bench_roof *roof)
     return bytes;
 }
 
-/* ---- memory ---------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 typedef uint64_t wide __attribute__((vector_size(32)));
 
@@ -220,7 +220,8 @@ static void *read_all(void *context)
     return NULL;
 }
 
-static void read_once(const wide *memory, size_t count, int threads)
+/* The sum of all words: used by the caller, so that no read can be left out. */
+static uint64_t read_once(const wide *memory, size_t count, int threads)
 {
     pthread_t ids[64];
     reader readers[64];
@@ -236,22 +237,30 @@ static void read_once(const wide *memory, size_t count, int threads)
         pthread_join(ids[t], NULL);
     for (int t = started + 1; t < threads; t++)
         read_all(&readers[t]);
+    uint64_t sum = 0;
+    for (int t = 0; t < threads; t++)
+        sum += readers[t].sum;
+    return sum;
 }
 
 double bench_read_bandwidth(int threads, size_t cache, double seconds)
 {
-    /* beyond the cache, but no burden on a small machine: some report a cache shared by many guests */
+    /* beyond the cache, but no burden on a small machine: some report a cache shared by many guests
+     */
     size_t bytes = RT_MIN(RT_MAX((size_t)128 << 20, 2 * cache), (size_t)512 << 20);
     wide *memory = rt_alloc(bytes);
     memset(memory, 1, bytes);
     threads = RT_MIN(RT_MAX(threads, 1), 64);
     bench_times times = {0};
+    volatile uint64_t sum = 0;
     int64_t end = rt_now_ns() + (int64_t)(seconds * 1e9);
     do {
+        memory[0][0]++; /* no two passes have the same sum */
         int64_t began = rt_now_ns();
-        read_once(memory, bytes / sizeof(wide), threads);
+        sum += read_once(memory, bytes / sizeof(wide), threads);
         bench_times_add(&times, (double)(rt_now_ns() - began) * 1e-9);
     } while (times.count < 3 || rt_now_ns() < end);
+    (void)sum;
     double rate = (double)bytes / bench_times_median(&times);
     bench_times_free(&times);
     rt_free(memory);

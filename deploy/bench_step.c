@@ -1,4 +1,5 @@
-/* A whole training step in one process: 16 problems × 8 answers sampled, trained on, weights renewed. */
+/* A whole training step in one process: 16 problems × 8 answers sampled, trained on, weights
+ * renewed. */
 #include <string.h>
 
 #include "deploy/bench.h"
@@ -44,10 +45,12 @@ static int sample(stepper *s, int round, rt_error *err)
         for (int i = 0; i < BENCH_GROUP; i++) {
             int at = p * BENCH_GROUP + i;
             ids[i] = (uint64_t)round << 24 | (uint64_t)at;
-            bench_prompt(b, round * BENCH_PROBLEMS + p, b->prompt, s->ids + (size_t)at * (size_t)width(b));
+            bench_prompt(b, round * BENCH_PROBLEMS + p, b->prompt,
+                         s->ids + (size_t)at * (size_t)width(b));
         }
-        rc = rt_engine_submit(s->engine, (uint64_t)p, s->ids + (size_t)p * BENCH_GROUP * (size_t)width(b),
-                              b->prompt, ids, BENCH_GROUP, 0, &sampling, err);
+        rc = rt_engine_submit(s->engine, (uint64_t)p,
+                              s->ids + (size_t)p * BENCH_GROUP * (size_t)width(b), b->prompt, ids,
+                              BENCH_GROUP, 0, &sampling, err);
     }
     s->account.sampled = 0;
     for (int left = 1; rc == 0 && left > 0;) {
@@ -91,12 +94,16 @@ static int train(stepper *s, int from, int to, bool compare, rt_error *err)
     for (int i = 0, e = 0; rc == 0 && compare && i < count; i++)
         for (int t = 0; t < s->lengths[from + i] - b->prompt; t++, e++) {
             s->account.compared++;
-            s->account.mismatched += memcmp(&s->logp[e], &s->behaviour[(size_t)(from + i) * (size_t)b->response +
-                                                                       (size_t)t], sizeof(float)) != 0;
+            s->account.mismatched +=
+                memcmp(&s->logp[e],
+                       &s->behaviour[(size_t)(from + i) * (size_t)b->response + (size_t)t],
+                       sizeof(float)) != 0;
         }
     if (rc == 0)
         rc = rt_trainer_backward(s->trainer, s->entries, s->g, entries, 1, s->grad, err);
-    s->roof += 3 * (bench_roof_layers(b->roof, rows) + bench_roof_head(b->roof, head_rows));
+    /* row counts differ from step to step: the rate of a full micro-batch stands for all */
+    s->roof += 3 * (bench_roof_layers(b->roof, BENCH_MICRO_TOKENS) * rows +
+                    bench_roof_head(b->roof, BENCH_MICRO_TOKENS) * head_rows) / BENCH_MICRO_TOKENS;
     return rc;
 }
 
@@ -107,8 +114,8 @@ static void update(stepper *s)
     s->updates++;
     ops->sum_squares(ops, s->grad, count);
     /* so small a rate that thousands of updates leave the model what it is */
-    ops->adamw(ops, s->master->data, s->m, s->v, s->grad, count, 1, 1e-9f, 0.9f, 0.999f, 1e-8f, 0, 0.1f,
-               0.001f);
+    ops->adamw(ops, s->master->data, s->m, s->v, s->grad, count, 1, 1e-9f, 0.9f, 0.999f, 1e-8f, 0,
+               0.1f, 0.001f);
     memset(s->grad, 0, count * sizeof(float));
     if (s->working != s->master)
         rt_weights_convert(s->working, s->master);
@@ -193,7 +200,8 @@ static double sampling_roof(const stepper *s)
 {
     const bench *b = s->b;
     int prompt_rows = BENCH_PROBLEMS * b->prompt;
-    double decoded = (double)s->account.sampled - SEQUENCES; /* first tokens come from the prompts' rows */
+    double decoded =
+        (double)s->account.sampled - SEQUENCES; /* first tokens come from the prompts' rows */
     double batch = bench_roof_layers(b->roof, BENCH_SLOTS) + bench_roof_head(b->roof, BENCH_SLOTS);
     return bench_roof_layers(b->roof, prompt_rows) + bench_roof_head(b->roof, BENCH_PROBLEMS) +
            decoded / BENCH_SLOTS * batch;
@@ -204,6 +212,7 @@ int bench_whole_step(const bench *b, bench_figure *figure, bench_step *step, rt_
     stepper s = {.b = b};
     int rc = stepper_open(&s, err);
     bench_times whole = {0}, sampling = {0}, training = {0}, renewal = {0};
+    bench_roof_gflops(b->roof, BENCH_MICRO_TOKENS); /* measured here, not between the passes */
     int64_t end = rt_now_ns() + (int64_t)(b->seconds * 2e9);
     for (int round = 0; rc == 0 && (round < 4 || rt_now_ns() < end); round++) {
         double trained = 0, renewed = 0;
@@ -214,7 +223,7 @@ int bench_whole_step(const bench *b, bench_figure *figure, bench_step *step, rt_
         if (rc == 0)
             rc = train_all(&s, round == 0, &trained, &renewed, err);
         if (round == 0 || rc != 0)
-            continue; /* the first one touches fresh memory and measures the roof in between */
+            continue; /* the first one touches fresh memory */
         bench_times_add(&sampling, sampled);
         bench_times_add(&training, trained);
         bench_times_add(&renewal, renewed);

@@ -1,7 +1,8 @@
 /* bench: tokens a second, and what share that is of what this machine can do. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "deploy/bench.h"
 
@@ -21,16 +22,27 @@ typedef struct result {
     double bandwidth;     /* bytes a second */
     size_t cache, weights;
     bool resident;        /* the weights fit in the cache */
-    int rows[6];          /* at which the matmul roof is told */
+    double others; /* share of the processors that other programs used meanwhile; −1: unknown */
 } result;
 
-/* ---- the model ------------------------------------------------------------------------------------- */
+/* ---- the model ------------------------------------------------------------------------------- */
 
 static int random_model(cli_model *model, const options *o, rt_error *err)
 {
     rt_arch arch = {
-        .family = "llama", .layers = 3, .d = 96, .f = 192, .heads = 4, .kv_heads = 2, .head_size = 24,
-        .vocab = 300, .context = 512, .norm_eps = 1e-5f, .tied = true, .rope_theta = 10000, .bos = -1,
+        .family = "llama",
+        .layers = 3,
+        .d = 96,
+        .f = 192,
+        .heads = 4,
+        .kv_heads = 2,
+        .head_size = 24,
+        .vocab = 300,
+        .context = 512,
+        .norm_eps = 1e-5f,
+        .tied = true,
+        .rope_theta = 10000,
+        .bos = -1,
     };
     int type = strcmp(o->dtype, "bf16") == 0 ? RT_BF16 : RT_F32;
     rt_weights *exact = NULL;
@@ -64,7 +76,39 @@ static int open_model(cli_model *model, options *o, rt_error *err)
     return random_model(model, o, err);
 }
 
-/* ---- measuring -------------------------------------------------------------------------------------- */
+/* ---- other programs -------------------------------------------------------------------------- */
+
+/* Processor seconds of the whole machine and of this process up to now. */
+static bool processor_seconds(double *all, double *own)
+{
+    long long user, nice, system, idle, wait, irq, softirq, steal;
+    FILE *file = fopen("/proc/stat", "r");
+    if (!file)
+        return false;
+    int read = fscanf(file, "cpu %lld %lld %lld %lld %lld %lld %lld %lld", &user, &nice, &system,
+                      &idle, &wait, &irq, &softirq, &steal);
+    fclose(file);
+    struct rusage usage;
+    if (read != 8 || getrusage(RUSAGE_SELF, &usage) != 0)
+        return false;
+    *all = (double)(user + nice + system + irq + softirq + steal) / (double)sysconf(_SC_CLK_TCK);
+    *own = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
+    return true;
+}
+
+static double others_share(double all, double own, int64_t began_ns)
+{
+    double all_now, own_now;
+    if (!processor_seconds(&all_now, &own_now))
+        return -1;
+    double seconds = (double)(rt_now_ns() - began_ns) * 1e-9;
+    double share =
+        (all_now - all - (own_now - own)) / (seconds * (double)sysconf(_SC_NPROCESSORS_ONLN));
+    return RT_MIN(RT_MAX(share, 0), 1);
+}
+
+/* ---- measuring ------------------------------------------------------------------------------- */
 
 /* One sequence at a time reads every weight for one token: memory sets the pace, or, where the
  * weights stay in the cache, the same matmuls with nothing else. */
@@ -90,7 +134,7 @@ static void say(const char *what)
     fprintf(stderr, "measuring %s …\n", what);
 }
 
-static int measure(const bench *b, result *r, rt_error *err)
+static int measure_figures(const bench *b, result *r, rt_error *err)
 {
     static const int batches[] = {8, 32, 64};
     r->cache = bench_cache_bytes();
@@ -115,7 +159,17 @@ static int measure(const bench *b, result *r, rt_error *err)
     return rc == 0 ? bench_whole_step(b, &r->figures[r->count++], &r->step, err) : rc;
 }
 
-/* ---- telling --------------------------------------------------------------------------------------------- */
+static int measure(const bench *b, result *r, rt_error *err)
+{
+    double all = 0, own = 0;
+    int64_t began = rt_now_ns();
+    bool known = processor_seconds(&all, &own);
+    int rc = measure_figures(b, r, err);
+    r->others = known ? others_share(all, own, began) : -1;
+    return rc;
+}
+
+/* ---- telling --------------------------------------------------------------------------------- */
 
 static const int roof_rows[] = {1, 8, 32, 64, 512, 4096};
 
@@ -131,7 +185,8 @@ static void print_text(const options *o, const bench *b, const result *r)
     printf("\nmemory read roof: %.1f GB/s; the weights %s the last-level cache (%.1f MB)%s\n\n",
            r->bandwidth * 1e-9, r->resident ? "fit in" : "exceed", (double)r->cache * 1e-6,
            r->resident ? ", so batch 1 is held against matmuls of 1 row" : "");
-    printf("%-20s %12s %12s %8s %8s   %s\n", "figure", "tokens/s", "at the roof", "share", "aim", "roof");
+    printf("%-20s %12s %12s %8s %8s   %s\n", "figure", "tokens/s", "at the roof", "share", "aim",
+           "roof");
     for (int i = 0; i < r->count; i++) {
         const bench_figure *f = &r->figures[i];
         char aim[16] = "-";
@@ -141,12 +196,17 @@ static void print_text(const options *o, const bench *b, const result *r)
                f->tokens_per_second / RT_MAX(f->share, 1e-12), 100 * f->share, aim, f->roof);
     }
     const bench_step *s = &r->step;
-    printf("\na step: %lld tokens sampled in %.1f ms, trained on in %.1f ms, weights renewed in %.1f ms\n",
+    printf("\na step: %lld tokens sampled in %.1f ms, trained on in %.1f ms, weights renewed in "
+           "%.1f ms\n",
            (long long)s->sampled, 1e3 * s->sampling, 1e3 * s->training, 1e3 * s->update);
-    printf("log-probs of sampling and training: %lld compared, %lld differ\n", (long long)s->compared,
-           (long long)s->mismatched);
+    printf("log-probs of sampling and training: %lld compared, %lld differ\n",
+           (long long)s->compared, (long long)s->mismatched);
     printf("prompts of %d tokens, answers of %d; training counts distinct tokens of groups of %d\n",
            b->prompt, b->response, BENCH_GROUP);
+    if (r->others > 0.05)
+        printf("other programs used %.0f %% of the processors meanwhile: measure on a quiet "
+               "machine to compare\n",
+               100 * r->others);
 }
 
 static json_t *figures_json(const result *r)
@@ -154,8 +214,9 @@ static json_t *figures_json(const result *r)
     json_t *list = json_array();
     for (int i = 0; i < r->count; i++) {
         const bench_figure *f = &r->figures[i];
-        json_array_append_new(list, json_pack("{s:s, s:f, s:f, s:s, s:o}", "name", f->name, "tokens_per_second",
-                                              f->tokens_per_second, "share", f->share, "roof", f->roof, "aim",
+        json_array_append_new(list, json_pack("{s:s, s:f, s:f, s:s, s:o}", "name", f->name,
+                                              "tokens_per_second", f->tokens_per_second, "share",
+                                              f->share, "roof", f->roof, "aim",
                                               f->aim > 0 ? json_real(f->aim) : json_null()));
     }
     return list;
@@ -167,17 +228,18 @@ static void print_json(const options *o, const bench *b, const result *r)
     for (size_t i = 0; i < RT_COUNT(roof_rows); i++)
         json_array_append_new(roof, json_pack("{s:i, s:f}", "rows", roof_rows[i], "gflops",
                                               bench_roof_gflops(b->roof, roof_rows[i])));
-    json_t *step = json_pack("{s:I, s:f, s:f, s:f, s:I, s:I}", "tokens", (json_int_t)r->step.sampled,
-                             "sampling_seconds", r->step.sampling, "training_seconds", r->step.training,
-                             "update_seconds", r->step.update, "logprobs_compared",
-                             (json_int_t)r->step.compared, "logprobs_mismatched",
-                             (json_int_t)r->step.mismatched);
-    json_t *root = json_pack("{s:s, s:I, s:s, s:I, s:s, s:s, s:i, s:f, s:I, s:b, s:o, s:o, s:o}", "model", o->model,
-                             "parameters", (json_int_t)b->weights->count, "dtype", o->dtype, "matrix_bytes",
-                             (json_int_t)r->weights, "device", b->ops->name, "isa", b->ops->isa, "threads",
-                             b->ops->threads, "read_bytes_per_second", r->bandwidth, "cache_bytes",
-                             (json_int_t)r->cache, "weights_in_cache", (int)r->resident, "matmul_roof", roof,
-                             "figures", figures_json(r), "step", step);
+    json_t *step = json_pack("{s:I, s:f, s:f, s:f, s:I, s:I}", "tokens",
+                             (json_int_t)r->step.sampled, "sampling_seconds", r->step.sampling,
+                             "training_seconds", r->step.training, "update_seconds", r->step.update,
+                             "logprobs_compared", (json_int_t)r->step.compared,
+                             "logprobs_mismatched", (json_int_t)r->step.mismatched);
+    json_t *root = json_pack(
+        "{s:s, s:I, s:s, s:I, s:s, s:s, s:i, s:f, s:I, s:b, s:o, s:o, s:o, s:f}", "model", o->model,
+        "parameters", (json_int_t)b->weights->count, "dtype", o->dtype, "matrix_bytes",
+        (json_int_t)r->weights, "device", b->ops->name, "isa", b->ops->isa, "threads",
+        b->ops->threads, "read_bytes_per_second", r->bandwidth, "cache_bytes", (json_int_t)r->cache,
+        "weights_in_cache", (int)r->resident, "matmul_roof", roof, "figures", figures_json(r),
+        "step", step, "others_share", r->others);
     RT_ASSERT(root != NULL);
     char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6));
     printf("%s\n", text);
@@ -185,7 +247,7 @@ static void print_json(const options *o, const bench *b, const result *r)
     json_decref(root);
 }
 
-/* ---- the command ------------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static int run(options *o, rt_error *err)
 {
@@ -194,12 +256,15 @@ static int run(options *o, rt_error *err)
     if (rc != 0)
         return rc;
     int context = model.weights->arch.context;
-    bench b = {.ops = model.ops, .net = model.net, .weights = model.weights, .tokenizer = model.tokenizer,
-               .seconds = o->seconds};
+    bench b = {
+        .ops = model.ops, .net = model.net, .weights = model.weights,
+        .tokenizer = model.tokenizer, .seconds = o->seconds,
+    };
     b.prompt = RT_MIN(24, context / 4);
     b.response = RT_MIN(96, context - b.prompt - 1);
     if (context < 16)
-        rc = rt_fail(err, RT_ERR_INPUT, "%s: its context of %d tokens is too short to measure", o->model, context);
+        rc = rt_fail(err, RT_ERR_INPUT, "%s: its context of %d tokens is too short to measure",
+                     o->model, context);
     if (rc == 0) {
         result r = {0};
         b.roof = bench_roof_new(b.ops, b.weights, BENCH_MICRO_TOKENS, o->seconds);
@@ -226,9 +291,10 @@ int cmd_bench(int argc, char **argv)
     };
     int words;
     int rc = cli_parse(argc, argv, "bench [MODEL] [--json] [--threads N] [--seconds S]",
-                       "Tokens a second of decode, prefill, training and a whole step (16 problems, 8 answers each), and\n"
-                       "each as a share of a roof measured in the same run: the model's own matmuls with nothing in\n"
-                       "between, and reading memory. Without MODEL: " DEFAULT_MODEL ", or random weights of its size.",
+                       "Tokens a second of decode, prefill, training and a whole step (16\n"
+                       "problems with 8 answers each), and each as a share of a roof measured in\n"
+                       "the same run: the model's own matmuls with nothing in between, and reading\n"
+                       "memory. Without MODEL: " DEFAULT_MODEL ", or random weights of its size.",
                        list, RT_COUNT(list), &o.model, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;

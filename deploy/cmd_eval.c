@@ -15,7 +15,7 @@ typedef struct options {
     cli_sets sets;
 } options;
 
-/* ---- figures of one task, or of all ------------------------------------------------------------------ */
+/* ---- figures of one task, or of all ---------------------------------------------------------- */
 
 typedef struct report {
     const char *name;
@@ -72,7 +72,7 @@ static int64_t answers_of(const report *r)
     return r->correct + r->wrong + r->undecided;
 }
 
-/* ---- as JSON --------------------------------------------------------------------------------------------- */
+/* ---- as JSON --------------------------------------------------------------------------------- */
 
 static json_t *number_json(eval_number n)
 {
@@ -89,14 +89,15 @@ static json_t *report_json(const report *r)
         json_object_set_new(pass, key, number_json(r->pass[j]));
     }
     json_t *root = json_pack("{s:f, s:[f,f], s:o, s:o, s:o}", "accuracy", r->accuracy.value,
-                             "accuracy_interval", r->accuracy.low, r->accuracy.high, "pass_at", pass,
-                             "majority", number_json(r->majority), "self_consistency",
+                             "accuracy_interval", r->accuracy.low, r->accuracy.high, "pass_at",
+                             pass, "majority", number_json(r->majority), "self_consistency",
                              number_json(r->consistency));
-    json_t *counts = json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "problems", r->problems,
-                               "left_out", r->left_out, "answers", (json_int_t)answers_of(r), "correct",
-                               (json_int_t)r->correct, "wrong", (json_int_t)r->wrong, "undecided",
-                               (json_int_t)r->undecided, "cut", (json_int_t)r->cut, "tokens_mean",
-                               (double)r->tokens / answers, "thoughts_mean", (double)r->thoughts / answers);
+    json_t *counts =
+        json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "problems", r->problems,
+                  "left_out", r->left_out, "answers", (json_int_t)answers_of(r), "correct",
+                  (json_int_t)r->correct, "wrong", (json_int_t)r->wrong, "undecided",
+                  (json_int_t)r->undecided, "cut", (json_int_t)r->cut, "tokens_mean",
+                  (double)r->tokens / answers, "thoughts_mean", (double)r->thoughts / answers);
     RT_ASSERT(root != NULL && counts != NULL);
     json_object_update(root, counts);
     json_decref(counts);
@@ -114,11 +115,13 @@ static void print_json(const eval_run *run, const char *path, const options *o)
         json_array_append_new(tasks, object);
     }
     char hash[33];
-    rt_hash_hex(rt_weights_hash(run->model->weights), hash);
-    json_t *about = json_pack("{s:s, s:s, s:s, s:i, s:f, s:I, s:f, s:f, s:o}", "model", path, "dtype", o->dtype,
-                              "weights_hash", hash, "k", run->k, "temperature", run->temperature, "seed",
-                              (json_int_t)run->seed, "seconds", run->seconds, "tokens_per_second",
-                              (double)run->tokens / RT_MAX(run->seconds, 1e-9), "tasks", tasks);
+    const rt_weights *weights = run->model->weights;
+    rt_hash_hex(rt_hash(weights->data, rt_weights_bytes(weights)), hash);
+    json_t *about =
+        json_pack("{s:s, s:s, s:s, s:i, s:f, s:I, s:f, s:f, s:o}", "model", path, "dtype", o->dtype,
+                  "weights_hash", hash, "k", run->k, "temperature", run->temperature, "seed",
+                  (json_int_t)run->seed, "seconds", run->seconds, "tokens_per_second",
+                  (double)run->tokens / RT_MAX(run->seconds, 1e-9), "tasks", tasks);
     RT_ASSERT(about != NULL);
     json_object_update(root, about);
     json_decref(about);
@@ -128,7 +131,7 @@ static void print_json(const eval_run *run, const char *path, const options *o)
     json_decref(root);
 }
 
-/* ---- as text ----------------------------------------------------------------------------------------------- */
+/* ---- as text --------------------------------------------------------------------------------- */
 
 static void print_number(const char *name, eval_number n)
 {
@@ -138,8 +141,8 @@ static void print_number(const char *name, eval_number n)
 static void print_report(const report *r)
 {
     double answers = (double)RT_MAX(answers_of(r), 1);
-    printf("%s: %d problems, %d answer%s each%s\n", r->name, r->problems, r->k, r->k == 1 ? "" : "s",
-           r->problems > 0 ? "   (95 % intervals)" : "");
+    printf("%s: %d problems, %d answer%s each%s\n", r->name, r->problems, r->k,
+           r->k == 1 ? "" : "s", r->problems > 0 ? "   (95 % intervals)" : "");
     if (r->left_out > 0)
         printf("  left out           %d whose prompt does not fit the context\n", r->left_out);
     if (r->problems == 0)
@@ -180,7 +183,7 @@ static void print_text(const eval_run *run)
            (double)run->tokens / RT_MAX(run->seconds, 1e-9));
 }
 
-/* ---- the command --------------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 /* --task and --data become overrides that stand before the user's own. */
 static int load_config(rt_config *config, const char *model, const options *o, rt_error *err)
@@ -205,7 +208,8 @@ static int load_config(rt_config *config, const char *model, const options *o, r
     int rc = rt_file_exists(path) ? rt_config_load(config, path, sets, count, err)
                                   : rt_config_parse(config, "", 0, "--set", sets, count, err);
     if (rc == 0 && config->tasks_count == 0) {
-        rc = rt_fail(err, RT_ERR_USAGE, "which task? give --task NAME or --data FILE (or a run folder, which "
+        rc = rt_fail(err, RT_ERR_USAGE,
+                     "which task? give --task NAME or --data FILE (or a run folder, which "
                      "has tasks of its own)");
         rt_config_free(config);
     }
@@ -270,26 +274,32 @@ int cmd_eval(int argc, char **argv)
 {
     const char *path;
     int words;
-    options o = {.dtype = NULL, .device = "cpu", .k = 1, .seed = -1, .slots = 64, .temperature = NAN};
+    options o = {.device = "cpu", .k = 1, .seed = -1, .slots = 64, .temperature = NAN};
     const cli_option list[] = {
         {"--task", OPTION_TEXT, &o.task, "T", "built-in task (chain), or a name for --data"},
-        {"--data", OPTION_TEXT, &o.data, "FILE", "JSONL or JSON of problems and answers; every record is used"},
+        {"--data", OPTION_TEXT, &o.data, "FILE",
+         "JSONL or JSON of problems and answers; every record is used"},
         {"--k", OPTION_INTEGER, &o.k, "K", "answers per problem (default 1)"},
-        {"--limit", OPTION_INTEGER, &o.limit, "N", "problems per task (default: all; eval.problems of a generated task)"},
-        {"--temperature", OPTION_REAL, &o.temperature, "T", "default: greedy for one answer, else eval.temperature"},
+        {"--limit", OPTION_INTEGER, &o.limit, "N",
+         "problems per task (default: all; eval.problems of a generated task)"},
+        {"--temperature", OPTION_REAL, &o.temperature, "T",
+         "default: greedy for one answer, else eval.temperature"},
         {"--greedy", OPTION_FLAG, &o.greedy, NULL, "take the likeliest token"},
-        {"--seed", OPTION_INTEGER, &o.seed, "N", "of the sampling (default: run.seed, which also chooses the problems)"},
+        {"--seed", OPTION_INTEGER, &o.seed, "N",
+         "of the sampling (default: run.seed, which also chooses the problems)"},
         {"--json", OPTION_FLAG, &o.json, NULL, "one JSON object"},
-        {"--set", OPTION_SETS, &o.sets, "KEY=VALUE", "any config key: sampling.*, thoughts.*, tasks.0.* …"},
+        {"--set", OPTION_SETS, &o.sets, "KEY=VALUE",
+         "any config key: sampling.*, thoughts.*, tasks.0.* …"},
         {"--slots", OPTION_INTEGER, &o.slots, "N", "sequences decoded together (default 64)"},
         {"--dtype", OPTION_TEXT, &o.dtype, "f32|bf16", "weights in memory (default: model.dtype)"},
         {"--device", OPTION_TEXT, &o.device, "cpu|ref", "backend (default cpu)"},
         {"--threads", OPTION_INTEGER, &o.threads, "N", "default: all cores"},
     };
     int rc = cli_parse(argc, argv, "eval MODEL --task T | --data F [--k K] [--limit N] [--json]",
-                       "Answers held-out problems and grades them: accuracy (Wilson interval over problems), pass@k\n"
-                       "(unbiased, bootstrap interval over problems), majority vote, self-consistency. A run folder brings\n"
-                       "its own config.yaml: tasks, limits and seed are then those of the run.",
+                       "Answers held-out problems and grades them: accuracy (Wilson interval over\n"
+                       "problems), pass@k (unbiased, bootstrap interval over problems), majority\n"
+                       "vote, self-consistency. A run folder brings its own config.yaml: tasks,\n"
+                       "limits and seed are then those of the run.",
                        list, RT_COUNT(list), &path, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;

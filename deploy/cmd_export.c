@@ -44,8 +44,9 @@ static int stored_dtype(const char *model, int *dtype, rt_error *err)
     bool single = holds(model, "model.safetensors");
     for (struct dirent *entry; rc == 0 && list && (entry = readdir(list));) {
         const char *name = entry->d_name, *end = strstr(name, ".safetensors");
-        bool weights = single ? strcmp(name, "model.safetensors") == 0
-                              : strncmp(name, "model", 5) == 0 && end && strcmp(end, ".safetensors") == 0;
+        bool weights =
+            single ? strcmp(name, "model.safetensors") == 0
+                   : strncmp(name, "model", 5) == 0 && end && strcmp(end, ".safetensors") == 0;
         if (!weights)
             continue;
         char *path = rt_format("%s/%s", model, name);
@@ -68,7 +69,8 @@ static bool is_empty(const char *dir)
     return empty;
 }
 
-/* Only an earlier export may be written over, and only when asked: never what the model is read from. */
+/* Only an earlier export may be written over, and only when asked: never what the model is read
+ * from. */
 static int check_target(const char *dir, const char *from, bool force, rt_error *err)
 {
     struct stat a, b;
@@ -77,13 +79,14 @@ static int check_target(const char *dir, const char *from, bool force, rt_error 
     if (!S_ISDIR(a.st_mode))
         return rt_fail(err, RT_ERR_USAGE, "%s is a file; give --to a folder", dir);
     if (stat(from, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        return rt_fail(err, RT_ERR_USAGE, "%s is what would be exported; give --to another folder", dir);
+        return rt_fail(err, RT_ERR_USAGE, "%s is what would be exported; give --to another folder",
+                       dir);
     if (is_empty(dir))
         return 0;
     if (!holds(dir, "config.json") || holds(dir, "model.safetensors.index.json") ||
         holds(dir, "optimizer.safetensors"))
-        return rt_fail(err, RT_ERR_USAGE, "%s is not empty and no earlier export; give --to another folder",
-                       dir);
+        return rt_fail(err, RT_ERR_USAGE,
+                       "%s is not empty and no earlier export; give --to another folder", dir);
     if (!force)
         return rt_fail(err, RT_ERR_USAGE, "%s holds a model already; --force writes over it", dir);
     return 0;
@@ -107,11 +110,13 @@ static int export(const char *path, const char *to, const char *dtype, bool forc
         rc = rt_model_save(weights, to, resolved.data, err);
     if (rc == 0) {
         char hash[33];
-        rt_hash_hex(rt_weights_hash(weights), hash);
+        /* the hash that a run's summary names */
+        rt_hash_hex(rt_hash(weights->data, rt_weights_bytes(weights)), hash);
         printf("%s: %s, %.1fM parameters, %s, weights %s\n", to, weights->arch.family,
                (double)weights->count * 1e-6, type == RT_BF16 ? "bf16" : "f32", hash);
         if (!holds(to, "tokenizer.json"))
-            fprintf(stderr, "retake: %s has no tokenizer.json, so %s has none either\n", resolved.data, to);
+            fprintf(stderr, "retake: %s has no tokenizer.json, so %s has none either\n",
+                    resolved.data, to);
     }
     if (weights)
         rt_weights_free(&weights);
@@ -127,11 +132,13 @@ int cmd_export(int argc, char **argv)
     const cli_option options[] = {
         {"--to", OPTION_TEXT, &to, "DIR", "folder to write; made when it is not there"},
         {"--force", OPTION_FLAG, &force, NULL, "write over an earlier export"},
-        {"--dtype", OPTION_TEXT, &dtype, "f32|bf16", "default: as stored (f16 and quantized become f32)"},
+        {"--dtype", OPTION_TEXT, &dtype, "f32|bf16",
+         "default: as stored (f16 and quantized become f32)"},
     };
     int rc = cli_parse(argc, argv, "export RUN|CHECKPOINT --to DIR [--force]",
-                       "Writes config.json, model.safetensors and the tokenizer as a Hugging Face folder that transformers\n"
-                       "and vLLM open. A run folder stands for its newest checkpoint; any other MODEL works too.",
+                       "Writes config.json, model.safetensors and the tokenizer as a Hugging Face\n"
+                       "folder that transformers and vLLM open. A run folder stands for its\n"
+                       "newest checkpoint; any other MODEL works too.",
                        options, RT_COUNT(options), &path, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;

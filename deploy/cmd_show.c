@@ -39,7 +39,8 @@ static rt_tokenizer *open_tokenizer(const char *dir, const char *model)
     }
     if (rc == 0)
         return tokenizer;
-    fprintf(stderr, "retake: texts are shown as token ids: %s; --model MODEL names a tokenizer\n", err.message);
+    fprintf(stderr, "retake: texts are shown as token ids: %s; --model MODEL names a tokenizer\n",
+            err.message);
     return NULL;
 }
 
@@ -54,13 +55,16 @@ static int check_words(const char *const *words, int count)
     for (size_t i = 0; i < RT_COUNT(views); i++)
         if (strcmp(words[0], views[i].name) == 0) {
             if (count != (views[i].number ? 2 : 1))
-                return cli_usage("usage: retake show RUN %s%s", views[i].name, views[i].number ? " NUMBER" : "");
+                return cli_usage("usage: retake show RUN %s%s", views[i].name,
+                                 views[i].number ? " NUMBER" : "");
             if (views[i].number && (!*words[1] || words[1][strspn(words[1], "0123456789")]))
-                return cli_usage("\"%s\" is no number; usage: retake show RUN %s NUMBER", words[1], views[i].name);
+                return cli_usage("\"%s\" is no number; usage: retake show RUN %s NUMBER", words[1],
+                                 views[i].name);
             return 0;
         }
-    return cli_usage("nothing to show under \"%s\"; there are: steps, step N, problem ID, trajectory ID, workers, "
-                     "events", words[0]);
+    return cli_usage("nothing to show under \"%s\"; there are: steps, step N, problem ID, "
+                     "trajectory ID, workers, events",
+                     words[0]);
 }
 
 int cmd_show(int argc, char **argv)
@@ -70,15 +74,19 @@ int cmd_show(int argc, char **argv)
     int count;
     const cli_option options[] = {
         {"--json", OPTION_FLAG, &json, NULL, "one JSON object"},
-        {"--model", OPTION_TEXT, &model, "MODEL", "tokenizer to read texts with (default: the run's)"},
+        {"--model", OPTION_TEXT, &model, "MODEL",
+         "tokenizer to read texts with (default: the run's)"},
     };
-    int rc = cli_parse(argc, argv, "show RUN [steps | step N | problem ID | trajectory ID | workers | events]",
-                       "Reads the run store of a run folder, also while the run goes on. Without more words: an overview.",
+    int rc = cli_parse(argc, argv,
+                       "show RUN [steps | step N | problem ID | trajectory ID | workers | events]",
+                       "Reads the run store of a run folder, also while the run goes on.\n"
+                       "Without more words: an overview.",
                        options, RT_COUNT(options), words, &count, WORDS_MAX);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
     if (count == 0)
-        return cli_usage("which run? usage: retake show RUN [steps | step N | problem ID | trajectory ID | workers "
+        return cli_usage("which run? usage: retake show RUN [steps | step N | problem ID | "
+                         "trajectory ID | workers "
                          "| events]");
     rc = check_words(words + 1, count - 1);
     if (rc != 0)
@@ -88,8 +96,9 @@ int cmd_show(int argc, char **argv)
     rt_free(db);
     if (!there)
         return cli_usage("%s is no run folder: it has no run.db", words[0]);
-    bool texts = count > 1 && (strcmp(words[1], "problem") == 0 || strcmp(words[1], "trajectory") == 0 ||
-                               strcmp(words[1], "step") == 0);
+    bool texts =
+        count > 1 && (strcmp(words[1], "problem") == 0 || strcmp(words[1], "trajectory") == 0 ||
+                      strcmp(words[1], "step") == 0);
     rt_tokenizer *tokenizer = texts ? open_tokenizer(words[0], model) : NULL;
     rt_buf out = {0};
     rt_error err;

@@ -6,7 +6,7 @@
 #define PAGE 16
 #define PROGRESS_MS 3000
 
-/* ---- problems ------------------------------------------------------------------------------------ */
+/* ---- problems -------------------------------------------------------------------------------- */
 
 static int add_problem(eval_run *run, int task, int64_t index, rt_error *err)
 {
@@ -45,7 +45,8 @@ int eval_problems(eval_run *run, int64_t limit, rt_error *err)
         return rt_fail(err, RT_ERR_USAGE, "no task holds out problems; give one a larger "
                        "eval_share (--set tasks.0.eval_share=1 takes every record)");
     if (total > 1 << 24)
-        return rt_fail(err, RT_ERR_USAGE, "%lld problems are too many; use --limit", (long long)total);
+        return rt_fail(err, RT_ERR_USAGE, "%lld problems are too many; use --limit",
+                       (long long)total);
     run->arena = rt_arena_new(1 << 20);
     run->items = rt_alloc((size_t)total * sizeof *run->items);
     int rc = 0;
@@ -70,7 +71,7 @@ void eval_run_free(eval_run *run)
         rt_arena_free(&run->arena);
 }
 
-/* ---- answers --------------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 typedef struct driver {
     eval_run *run;

@@ -35,7 +35,8 @@ typedef struct eval_run {
     int64_t tokens;           /* generated */
 } eval_run;
 
-/* Lists the problems: `limit` of each task, 0 = all of a data file and eval.problems of a generated task. */
+/* Lists the problems: `limit` of each task, 0 = all of a data file and eval.problems of a generated
+ * task. */
 int eval_problems(eval_run *run, int64_t limit, rt_error *err);
 /* Generates and grades all; progress on stderr. RT_ERR_STOPPED after a signal. */
 int eval_answers(eval_run *run, rt_error *err);

@@ -119,7 +119,8 @@ static void wilson_agrees_with_counts(void **state)
         eval_number number = eval_wilson(values, 25);
         double low, high;
         rt_wilson(right, 25, &low, &high);
-        assert_true(number.low == low && number.high == high); /* the same formula in the same order */
+        assert_true(number.low == low &&
+                    number.high == high); /* the same formula in the same order */
     }
     /* Two of four right on every problem: as wide as 12.5 of 25, not as 50 of 100. */
     double halves[25];
