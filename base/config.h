@@ -91,7 +91,7 @@ typedef struct rt_config {
     struct { int64_t count, slots, threads, cache_tokens; char *device; } actors;
     struct {
         char *address;           /* "" = ipc in the run folder; tcp://HOST with ports from `port` on */
-        int64_t port;            /* first of four consecutive TCP ports */
+        int64_t port;            /* first of five consecutive TCP ports */
         int64_t heartbeat_ms, liveness, lease_timeout_ms, chunk_bytes, window;
         int64_t step_timeout_ms; /* stall report after so long without progress */
     } coordinator;

@@ -45,8 +45,8 @@ const rt_config_key rt_config_keys[] = {
 
     TEXT(algorithm, name, "grpo", 1, NULL, true,
          "preset that fills the settings below; see the list of algorithms"),
-    INTEGER(algorithm, problems, "16", 1, 1 << 20, true, "problems per step"),
-    INTEGER(algorithm, samples, "8", 1, 4096, true, "trajectories per problem: the group size"),
+    INTEGER(algorithm, problems, "16", 1, 65536, true, "problems per step"),
+    INTEGER(algorithm, samples, "8", 1, 256, true, "trajectories per problem: the group size"),
     INTEGER(algorithm, updates, "2", 1, 1024, true, "optimizer steps a batch is cut into"),
     BOOL(algorithm, skip_degenerate, "false", true,
          "drop groups whose advantages are all zero"),
@@ -118,7 +118,7 @@ const rt_config_key rt_config_keys[] = {
 
     TEXT(coordinator, address, "", 0, NULL, false,
          "empty: local sockets in the run folder; tcp://HOST: four ports from coordinator.port"),
-    INTEGER(coordinator, port, "5550", 1, 65532, false, "first of four consecutive TCP ports"),
+    INTEGER(coordinator, port, "5550", 1, 65531, false, "first of five consecutive TCP ports"),
     INTEGER(coordinator, heartbeat_ms, "1000", 10, 3600000, false, "between two signs of life"),
     INTEGER(coordinator, liveness, "3", 1, 1000, false, "missed heartbeats until a worker is lost"),
     INTEGER(coordinator, lease_timeout_ms, "600000", 100, 1e9, false,
