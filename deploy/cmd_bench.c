@@ -293,7 +293,7 @@ int cmd_bench(int argc, char **argv)
     int rc = cli_parse(argc, argv, "bench [MODEL] [--json] [--threads N] [--seconds S]",
                        "Tokens a second of decode, prefill, training and a whole step (16\n"
                        "problems with 8 answers each), and each as a share of a roof measured in\n"
-                       "the same run: the model's own matmuls with nothing in between, and reading\n"
+                       "the same run: the model's own matmuls with nothing between, and reading\n"
                        "memory. Without MODEL: " DEFAULT_MODEL ", or random weights of its size.",
                        list, RT_COUNT(list), &o.model, &words, 1);
     if (rc != 0)
