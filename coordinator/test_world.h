@@ -259,6 +259,26 @@ static void answer_held(player *p)
     say_credit(p, p->held_count ? 0 : 8);
 }
 
+/* As a real worker does: what names neither the weights here nor those on their way comes back. */
+static void return_outdated(player *p, int64_t coming)
+{
+    for (int i = 0; i < p->held_count && !p->keep; i++) {
+        if (p->held[i]->weights_version == p->version || p->held[i]->weights_version == coming) {
+            continue;
+        }
+        Retake__Result result = RETAKE__RESULT__INIT;
+        result.lease = p->held[i]->id;
+        result.attempt = p->held[i]->attempt;
+        result.error = "overtaken by newer weights";
+        Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
+        envelope.kind_case = RETAKE__ENVELOPE__KIND_RESULT;
+        envelope.result = &result;
+        say(p->socket, &envelope, NULL, 0);
+        retake__lease__free_unpacked(p->held[i], NULL);
+        p->held[i--] = p->held[--p->held_count];
+    }
+}
+
 static void ask_chunks(player *p)
 {
     Retake__ChunkRequest request = RETAKE__CHUNK_REQUEST__INIT;
@@ -281,6 +301,7 @@ static void on_announce(player *p, const Retake__WeightsAnnounce *announce)
     p->fetch =
         rt_fetch_new(announce->version, BLOB_BYTES, announce->chunk_bytes, hash, 2, p->incoming);
     ask_chunks(p);
+    return_outdated(p, announce->version);
 }
 
 static void on_blob(void *context, rt_socket *socket, const rt_message *message)
