@@ -89,7 +89,7 @@ void rt_engine_free(rt_engine **engine)
     *engine = NULL;
 }
 
-/* ---- requests --------------------------------------------------------------------------------- */
+/* ---- requests ---- */
 
 static int sampling_check(const rt_engine *e, const rt_sampling *s, rt_error *err)
 {
@@ -222,7 +222,7 @@ int rt_engine_submit(rt_engine *e, uint64_t request, const int32_t *prefix, int 
     return RT_OK;
 }
 
-/* ---- completions ------------------------------------------------------------------------------ */
+/* ---- completions ---- */
 
 void rt_engine_done(rt_engine *e, const rt_completion *completion)
 {

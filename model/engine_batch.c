@@ -3,7 +3,7 @@
 
 #include "model/engine_internal.h"
 
-/* ---- pages ------------------------------------------------------------------------------------ */
+/* ---- pages ---- */
 
 /* Free pages that nobody was promised. Every admitted completion was promised all pages it can
  * ever need, and every admitted request with none running those of one, so nothing deadlocks. */
@@ -23,7 +23,7 @@ static int pages_unpromised(const rt_engine *e)
     return rt_forest_pages_free(e->forest) - promised;
 }
 
-/* ---- starting completions ---------------------------------------------------------------------- */
+/* ---- starting completions ---- */
 
 static void completion_start(rt_engine *e, rt_request *r)
 {
@@ -72,7 +72,7 @@ void rt_engine_start(rt_engine *e)
     }
 }
 
-/* ---- planning a step --------------------------------------------------------------------------- */
+/* ---- planning a step ---- */
 
 static void plan_decode(rt_engine *e)
 {
@@ -123,7 +123,7 @@ static void plan_prefill(rt_engine *e)
     }
 }
 
-/* ---- sampling ----------------------------------------------------------------------------------- */
+/* ---- sampling ---- */
 
 static int sample(rt_engine *e, const rt_request *r, uint64_t trajectory, int index,
                   const float *logits, rt_error *err)

@@ -11,7 +11,8 @@ static rt_tokenizer *letters(void)
     rt_tokenizer *tokenizer = NULL;
     rt_error err = {0};
     rt_buf_addf(&json, "{\"added_tokens\":[],\"normalizer\":null,\"pre_tokenizer\":{\"type\":"
-                "\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true},"
+                "\"ByteLevel\",\"add_prefix_space\":false,"
+                "\"trim_offsets\":true,\"use_regex\":true},"
                 "\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":"
                 "\"BPE\",\"merges\":[],\"vocab\":{");
     for (int i = 0; i < 94; i++) {
@@ -70,7 +71,7 @@ static rt_engine *engine_open(testing_net *n, const rt_tokenizer *tokenizer, int
     return engine;
 }
 
-/* ---- the same bits as in training ----------------------------------------------------------------- */
+/* ---- the same bits as in training ---- */
 
 /* Log-probs of a completion as the learner computes them, with other completions in the trie. */
 static void expect_trained(rt_trainer *trainer, const int32_t *prefix, int prefix_count,
@@ -141,7 +142,7 @@ static void test_logprobs_equal_the_trainers(void **state)
         check_trained(i & 1 ? RT_BF16 : RT_F32, 1 + (i >> 1 & 1), i >> 2 & 1, temperatures[i % 3]);
 }
 
-/* ---- batch, slots, pages ---------------------------------------------------------------------------- */
+/* ---- batch, slots, pages ---- */
 
 enum { REQUESTS = 60 };
 
@@ -151,7 +152,8 @@ static void submit_many(rt_engine *engine, int from, int to)
         int32_t prefix[150];
         uint64_t trajectories[5], r = (uint64_t)i;
         int length = 1 + (int)rt_below(1, 0, r, 150), count = 1 + (int)rt_below(1, 1, r, 5);
-        rt_sampling s = plain(i % 7 == 0 ? 0 : 0.5 + 0.25 * (i % 5), 1 + (int)rt_below(1, 2, r, 60));
+        double temperature = i % 7 == 0 ? 0 : 0.5 + 0.25 * (i % 5);
+        rt_sampling s = plain(temperature, 1 + (int)rt_below(1, 2, r, 60));
         s.top_k = i % 3 == 0 ? 7 : 0;
         s.top_p = i % 4 == 0 ? 0.8 : 1;
         s.ignore_eos = i % 2;
@@ -204,7 +206,7 @@ static void test_results_do_not_depend_on_the_batch(void **state)
     free_all(want, want_count);
 }
 
-/* ---- stops and thoughts ------------------------------------------------------------------------------- */
+/* ---- stops and thoughts ---- */
 
 /* One completion of a fixed prompt; text is its decoded bytes. */
 static rt_completion complete(rt_engine *engine, const rt_tokenizer *tokenizer,
@@ -343,7 +345,7 @@ static void test_terminal_ends_with_its_thought(void **state)
     stage_close(&s);
 }
 
-/* ---- limits ---------------------------------------------------------------------------------------- */
+/* ---- limits ---- */
 
 static void test_ends_and_errors(void **state)
 {

@@ -29,7 +29,7 @@ struct rt_net {
     int dtype;
     rt_ops *ops;
     rt_layer *layers;
-    size_t embed_at, norm_at, head_at; /* offsets in the flat vector; head_at = embed_at when tied */
+    size_t embed_at, norm_at, head_at; /* in the flat vector; tied: head_at = embed_at */
     rt_packed *embed; // (V, D)
     rt_packed *head;  // (V, D); NULL when tied
     float *norm;      // (D)
@@ -44,7 +44,10 @@ bool rt_net_complete(const rt_net *net);
 
 static inline int rt_q_size(const rt_arch *arch) { return arch->heads * arch->head_size; }
 static inline int rt_kv_size(const rt_arch *arch) { return arch->kv_heads * arch->head_size; }
-static inline int rt_qkv_size(const rt_arch *arch) { return rt_q_size(arch) + 2 * rt_kv_size(arch); }
+static inline int rt_qkv_size(const rt_arch *arch)
+{
+    return rt_q_size(arch) + 2 * rt_kv_size(arch);
+}
 
 /* Backend memory of `count` floats, zeroed; never NULL. */
 float *rt_net_floats(rt_ops *ops, size_t count);

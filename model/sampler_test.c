@@ -1,4 +1,4 @@
-/* Sampler: the share of each token is its probability; truncation keeps exactly the right tokens. */
+/* Sampler: the share of each token is its probability; truncation keeps the right tokens. */
 #include <math.h>
 #include <stdlib.h>
 

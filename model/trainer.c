@@ -110,7 +110,8 @@ void rt_trainer_free(rt_trainer **trainer)
         ops->free(ops, t->x[l]);
     for (int l = 0; l < t->kv_layers; l++)
         layer_free(ops, &t->layers[l]);
-    void *backend[] = {t->at, t->act, t->ids, t->tables, t->kv, t->dkv, t->rstd, t->hidden, t->dx, t->dh,
+    void *backend[] = {t->at, t->act, t->ids, t->tables, t->kv, t->dkv, t->rstd,
+                       t->hidden, t->dx, t->dh,
                        t->dqkv, t->datt, t->dgate_up, t->dact, t->logits, t->firsts, t->lse,
                        t->targets, t->weights, t->logprobs};
     for (size_t i = 0; i < RT_COUNT(backend); i++)
@@ -157,7 +158,7 @@ rt_layer_buffers rt_trainer_layer(const rt_trainer *t, int layer)
     return b;
 }
 
-/* ---- the trie --------------------------------------------------------------------------------- */
+/* ---- the trie ---- */
 
 static int32_t child_find(const rt_trainer *t, int32_t row, int32_t id)
 {

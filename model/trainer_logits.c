@@ -1,4 +1,4 @@
-/* Trainer: logits of the rows that have entries, in chunks, so that they never exist all at once. */
+/* Trainer: logits of the rows that have entries, in chunks, never all at once. */
 #include <string.h>
 
 #include "model/trainer_internal.h"

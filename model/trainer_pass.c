@@ -1,7 +1,7 @@
 /* Trainer: forward with saved activations, backward layer by layer. */
 #include "model/trainer_internal.h"
 
-/* Copies the shared begin of pages down the trie: a parent's page is complete before its child's. */
+/* Copies the shared begin of pages down the trie: a parent's page before its child's. */
 static void pages_copy(rt_trainer *t, const rt_kv_view *kv)
 {
     for (int i = 0; i < t->segments_count; i++) {
@@ -131,7 +131,7 @@ int rt_trainer_backward(rt_trainer *t, const rt_entry *entries, const float *g, 
     }
     ops->embed_backward(ops, grad + net->embed_at, t->ids, t->dx, t->rows, a->d);
     if (t->recompute && a->layers > 1)
-        t->kept = false; /* a second backward would read layer 0's activations as the last layer's */
+        t->kept = false; /* the last layer's activations are gone */
     return RT_OK;
 }
 

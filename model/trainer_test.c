@@ -102,7 +102,8 @@ static void expect_close(const testing_net *n, const float *a, const float *b, d
 
 /* Two orders of the same sums in float differ by at most about n·2^-24 of the sum of magnitudes,
  * n the longest chain: 300 rows, and 14 matrices of up to 94 terms forward and backward; the
- * magnitudes add up to at most about 4 times the largest element. A shared prefix whose gradient lost one child would be off by about one part in five. */
+ * magnitudes add up to at most about 4 times the largest element. A shared prefix whose
+ * gradient lost one child would be off by about one part in five. */
 static const double ORDER_BOUND = (300 + 2 * 14 * 94) * 0x1p-24 * 4;
 
 static void test_shared_equals_plain(void **state)
@@ -230,7 +231,7 @@ static void test_entries_in_any_order(void **state)
     testing_close(&n);
 }
 
-/* ---- finite differences ------------------------------------------------------------------------- */
+/* ---- finite differences ---- */
 
 static double objective(testing_net *n, rt_trainer *trainer, batch *b)
 {

@@ -145,7 +145,7 @@ static int model_open(verify *v, const char *model, int dtype, const char *devic
     return rt_trainer_new(&v->trainer, v->net, v->t, true, v->err);
 }
 
-/* ---- one sequence ------------------------------------------------------------------------------ */
+/* ---- one sequence ---- */
 
 static void logits_compare(verify *v, int b, int length, const int32_t *row_of, double largest)
 {
@@ -222,7 +222,7 @@ static int sequence_run(verify *v, int b, double largest)
     return rc < 0 ? rc : RT_OK;
 }
 
-/* ---- tensors by name ---------------------------------------------------------------------------- */
+/* ---- tensors by name ---- */
 
 static void grad_compare(verify *v, const rt_st_tensor *t, const rt_tensor *of)
 {

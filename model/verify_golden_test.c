@@ -84,8 +84,8 @@ static void score_line(rt_trainer *trainer, const json_t *line)
     assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, 1, rows, NULL), length);
     for (int i = 0; i + 1 < length; i++)
         entries[i] = (rt_entry){row_of[i], ids[i + 1]};
-    assert_int_equal(rt_trainer_forward(trainer, entries, length - 1, temperature, false, got, NULL),
-                     RT_OK);
+    assert_int_equal(rt_trainer_forward(trainer, entries, length - 1, temperature, false, got,
+                                        NULL), RT_OK);
     /* 2e-6 of the largest logit (about 20) is what float32 reaches on these models; divided by
      * a temperature of 0.7 and for a target's logit and the sum: 2 · 2e-6 · 20 / 0.7 = 1.2e-4 */
     for (int i = 0; i + 1 < length; i++) {
