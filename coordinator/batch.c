@@ -66,6 +66,7 @@ void rt_batch_build(rt_batch *batch, const rt_plan *plan, int64_t version, bool 
             sequence->prompt_tokens = (uint32_t)job->prompt_count;
             sequence->response_tokens = sample->tokens;
             sequence->advantage = sample->advantage;
+            sequence->weights_version = job->version;
             batch->pointers[n++] = sequence;
             put(&ids, &logp, job, sample);
         }

@@ -58,6 +58,7 @@ typedef struct rt_sequence {
     const float *weight;         // (response_tokens) supervised weights; NULL: 1
     int prompt_tokens, response_tokens, suffix_start;
     double advantage;
+    bool stale;                  /* sampled with older weights: its log-probs differ by nature */
 } rt_sequence;
 
 typedef struct rt_update_stats {

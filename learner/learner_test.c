@@ -166,6 +166,12 @@ static void one_bit_is_counted(void **state)
     rt_update_stats stats = step(learner, w, 2);
     assert_int_equal(stats.compared, SEQUENCES * RESPONSE);
     assert_int_equal(stats.mismatched, 2);
+
+    /* What older weights sampled is not compared: it differs by nature. */
+    for (int i = 0; i < SEQUENCES; i++)
+        w->sequences[i].stale = i != 1;
+    stats = step(learner, w, 2);
+    assert_int_equal(stats.compared, RESPONSE);
     rt_learner_free(&learner);
     world_free(w);
 }

@@ -95,13 +95,17 @@ static int gather(rt_learner *learner, const rt_sequence *const *sequences, int 
     return e;
 }
 
-static void compare(const struct scratch *s, int entries, rt_update_stats *stats)
+/* Only what was sampled with the very weights held here must have the same log-probs. */
+static void compare(const struct scratch *s, const rt_sequence *const *sequences, int count,
+                    rt_update_stats *stats)
 {
-    for (int e = 0; e < entries; e++) {
-        if (!s->mask[e])
-            continue;
-        stats->compared++;
-        stats->mismatched += memcmp(&s->logp[e], &s->old_logp[e], sizeof(float)) != 0;
+    for (int i = 0; i < count; i++) {
+        for (int e = s->first[i]; e < s->first[i + 1] && !sequences[i]->stale; e++) {
+            if (!s->mask[e])
+                continue;
+            stats->compared++;
+            stats->mismatched += memcmp(&s->logp[e], &s->old_logp[e], sizeof(float)) != 0;
+        }
     }
 }
 
@@ -129,7 +133,7 @@ static int micro_batch(rt_learner *learner, const pass *p, const rt_sequence *co
     atomic_fetch_add_explicit(&learner->tokens, (uint64_t)rows, memory_order_relaxed);
     stats->rows += rows;
     if (p->compare)
-        compare(s, entries, stats);
+        compare(s, sequences, count, stats);
     if (!p->train)
         return 0;
     rt_terms terms = {count, s->first, s->logp, s->old_logp, NULL, s->mask, s->advantage,
