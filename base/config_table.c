@@ -109,7 +109,7 @@ const rt_config_key rt_config_keys[] = {
          "compare the actors' log-probs with the learner's: every step, the first, never"),
     TEXT(learner, device, "cpu", 0, "cpu|ref", true, "where the learner computes"),
 
-    INTEGER(actors, count, "2", 0, 4096, false, "actor processes on this machine"),
+    INTEGER(actors, count, "2", 0, 256, false, "actor processes on this machine"),
     INTEGER(actors, slots, "64", 1, 65536, false, "sequences an actor generates at once"),
     INTEGER(actors, threads, "0", 0, 4096, false, "of each actor; 0: decided by the machine"),
     INTEGER(actors, cache_tokens, "0", 0, 1e9, false,
@@ -144,7 +144,6 @@ const rt_config_key rt_config_keys[] = {
     REAL(sft, localize_share, "0", 0, 1, true, "share of localization examples at the start"),
     REAL(sft, localize_share_end, "0", 0, 1, true, "that share at the end"),
     REAL(sft, verdict_weight, "1", 0, 1e6, true, "loss weight of the verdict of such an example"),
-    INTEGER(sft, eval_problems, "200", 0, 1e9, false, "held-out problems at the end"),
     INTEGER(sft, phase_steps, "0", 0, 1e9, true, "the second phase begins here; 0: one phase"),
     INTEGER(sft, phase_batch, "0", 0, 1 << 20, true, "batch of the second phase; 0: the same"),
     REAL(sft, phase_lr, "0", 0, 10, true, "learning rate of the second phase; 0: the same"),

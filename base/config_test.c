@@ -209,7 +209,7 @@ static void bad_values_name_the_range(void **state)
     BAD("algorithm: ppo\n", "a.yaml:1", "'ppo'", "grpo, dr_grpo, dapo");
     BAD("algorithm: ''\n", "unknown");
     BAD("thoughts.delimiter: ''\n", "1 to");
-    BAD("coordinator.port: 65533\n", "65532");
+    BAD("coordinator.port: 65533\n", "65531");
     BAD_SET("", "steps=many", "--set", "'many'");
     BAD_SET("", "steps", "key=value");
     BAD_SET("", "=5", "key=value");

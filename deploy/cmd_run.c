@@ -1,5 +1,6 @@
 /* run: the main job; and the single roles of the same config. */
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -178,19 +179,22 @@ static int run_role(int argc, char **argv, const char *usage, const char *about,
                     role_fn *run)
 {
     const char *path, *dir = NULL;
-    char own_name[32];
-    snprintf(own_name, sizeof own_name, "%s-%d", role, (int)getpid());
+    char host[32] = "", own_name[64];
+    gethostname(host, sizeof host - 1);
+    snprintf(own_name, sizeof own_name, "%s-%s-%d", role, host, (int)getpid());
     role_flags flags = {own_name, 600};
     cli_sets sets = {.count = 0};
     const cli_option options[] = {
         {"--run", OPTION_TEXT, &dir, "DIR", "run folder (default runs/NAME)"},
-        {"--name", OPTION_TEXT, &flags.name, "NAME", "name of this worker (default role-PID)"},
+        {"--set", OPTION_SETS, &sets, "key=value", "overrides a config key, may repeat"},
+        /* the coordinator takes the two above, the learner three, an actor all */
         {"--unreachable", OPTION_INTEGER, &flags.unreachable_s, "SECONDS",
          "give up when no coordinator answers for so long (default 600)"},
-        {"--set", OPTION_SETS, &sets, "key=value", "overrides a config key, may repeat"},
+        {"--name", OPTION_TEXT, &flags.name, "NAME", "name of this worker, unique (default actor-HOST-PID)"},
     };
-    int words;
-    int rc = cli_parse(argc, argv, usage, about, options, RT_COUNT(options), &path, &words, 1);
+    bool is_actor = strcmp(role, "actor") == 0, is_coordinator = strcmp(role, "coordinator") == 0;
+    int words, taken = is_actor ? 4 : is_coordinator ? 2 : 3;
+    int rc = cli_parse(argc, argv, usage, about, options, taken, &path, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
     if (words != 1)
@@ -199,12 +203,25 @@ static int run_role(int argc, char **argv, const char *usage, const char *about,
     rt_error err = {0};
     if (run_config_load(&config, path, dir, sets.items, sets.count, &err) != 0)
         return cli_fail(&err);
+    /* Started alone it has the machine to itself: 0 threads means all cores. */
+    config.actors.count = 1;
     run_threads_decide(&config);
     rt_log log;
-    rt_log_init(&log, strcmp(role, "actor") == 0 ? flags.name : role, level_of(&config));
+    rt_log_init(&log, is_actor ? flags.name : role, level_of(&config));
+    int lock = -1;
+    rt_buf config_path = {0};
     rc = rt_mkdirs(config.run.dir, &err);
+    /* Under the supervisor the folder is prepared and locked already. */
+    if (rc == 0 && is_coordinator && !getenv("RETAKE_SUPERVISOR")) {
+        rc = run_folder_lock(config.run.dir, &lock, &err);
+        if (rc == 0)
+            rc = run_folder_prepare(&config, &config_path, &err);
+    }
     if (rc == 0)
         rc = run(&config, &log, &flags, &err);
+    if (lock >= 0)
+        close(lock);
+    rt_buf_free(&config_path);
     if (rc != 0 && rc != RT_ERR_STOPPED)
         rc = cli_fail(&err);
     else

@@ -29,7 +29,7 @@ static const cli_command commands[] = {
 
 static void print_help(FILE *out)
 {
-    fprintf(out, "retake %s: post-train language models from the decision they got wrong\n\n"
+    fprintf(out, "retake %s: post-train language models on problems with checkable answers\n\n"
                  "usage: retake COMMAND …   (retake COMMAND --help says more)\n\n", RT_VERSION);
     for (size_t i = 0; i < RT_COUNT(commands); i++)
         fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].about);

@@ -67,10 +67,13 @@ bool progress_line(const char *stats_json, size_t bytes, char *line, size_t line
     const json_t *evaluation = json_object_get(root, "evaluation");
     int at = snprintf(line, line_bytes, "step %lld/%lld  %s", (long long)number_of(root, "step"),
                       (long long)number_of(root, "steps"), text_of(root, "phase"));
-    const json_t *reward = json_object_get(metrics, "reward");
+    const json_t *reward = json_object_get(metrics, "reward.mean");
     if (reward && at > 0 && (size_t)at < line_bytes)
         at += snprintf(line + at, line_bytes - (size_t)at, "  reward %.3f", json_number_value(reward));
-    const json_t *accuracy = json_object_get(evaluation, "accuracy");
+    const json_t *kind = json_object_get(evaluation, "greedy");
+    if (!kind)
+        kind = json_object_get(evaluation, "sampled");
+    const json_t *accuracy = json_object_get(kind, "accuracy");
     if (accuracy && at > 0 && (size_t)at < line_bytes)
         at += snprintf(line + at, line_bytes - (size_t)at, "  accuracy %.3f",
                        json_number_value(accuracy));

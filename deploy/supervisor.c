@@ -7,7 +7,7 @@
 
 #include "proto/proto.h"
 
-#define ROLES_MAX 66
+#define ROLES_MAX 258          /* coordinator, learner, actors.count at its largest */
 #define ASK_MS 500
 #define PLAIN_EVERY_MS 5000      /* progress lines where there is no terminal */
 #define STOP_MS 1800             /* from Ctrl-C to the end, whatever hangs */

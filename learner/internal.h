@@ -11,6 +11,9 @@ struct rt_learner {
     rt_weights *master;        /* f32 */
     rt_weights *working;       /* what the net holds; the master itself when dtype is f32 */
     rt_trainer *trainer;
+    /* frozen copy of the model the run began with; NULL unless the objective has a penalty */
+    rt_net *reference_net;
+    rt_trainer *reference;
     rt_optimizer optimizer;
     float *grad;               /* (count) */
     int64_t version, updates_total;
@@ -21,7 +24,7 @@ struct rt_learner {
         const int32_t **ids;
         int32_t *lengths, *first, *rows, **row_of;
         rt_entry *entries;
-        float *logp, *old_logp, *g;
+        float *logp, *old_logp, *ref_logp, *g;
         uint8_t *mask;
         double *advantage;
         int sequences_max, entries_max, tokens_max;

@@ -74,6 +74,26 @@ static int load_weights(rt_learner *learner, const char *from, rt_error *err)
     return rt_model_load(&learner->master, path, RT_F32, err);
 }
 
+/* The penalty is against the model the run began with, resumed or not. */
+static int open_reference(rt_learner *learner, rt_error *err)
+{
+    if (learner->config->algorithm.objective.kl == RT_KL_OFF)
+        return 0;
+    int dtype = learner->working->dtype;
+    rt_weights *weights;
+    int rc = rt_model_load(&weights, learner->config->model.path, dtype, err);
+    if (rc != 0)
+        return rc;
+    rc = rt_net_new(&learner->reference_net, &weights->arch, dtype, learner->ops, err);
+    if (rc == 0) {
+        rt_net_set(learner->reference_net, weights);
+        rc = rt_trainer_new(&learner->reference, learner->reference_net, learner->trainer_tokens, true,
+                            err);
+    }
+    rt_weights_free(&weights);
+    return rc;
+}
+
 int rt_learner_new(rt_learner **out, const rt_config *config, const char *from, rt_error *err)
 {
     rt_learner *learner = rt_alloc(sizeof *learner);
@@ -118,6 +138,8 @@ int rt_learner_new(rt_learner **out, const rt_config *config, const char *from, 
         int64_t tokens = RT_MAX(config->learner.micro_tokens, RT_MIN(longest, 4096));
         learner->trainer_tokens = (int)tokens;
         rc = rt_trainer_new(&learner->trainer, learner->net, tokens, config->learner.recompute, err);
+        if (rc == 0)
+            rc = open_reference(learner, err);
     }
     if (rc != 0) {
         rt_learner_free(&learner);
@@ -134,6 +156,10 @@ void rt_learner_free(rt_learner **pointer)
         return;
     if (learner->trainer)
         rt_trainer_free(&learner->trainer);
+    if (learner->reference)
+        rt_trainer_free(&learner->reference);
+    if (learner->reference_net)
+        rt_net_free(&learner->reference_net);
     if (learner->net)
         rt_net_free(&learner->net);
     if (learner->working && learner->working != learner->master)
@@ -152,7 +178,8 @@ void rt_learner_free(rt_learner **pointer)
     struct scratch *s = &learner->scratch;
     rt_free(s->ids), rt_free(s->lengths), rt_free(s->first), rt_free(s->advantage);
     rt_free(s->rows), rt_free(s->row_of);
-    rt_free(s->entries), rt_free(s->logp), rt_free(s->old_logp), rt_free(s->g), rt_free(s->mask);
+    rt_free(s->entries), rt_free(s->logp), rt_free(s->old_logp), rt_free(s->ref_logp);
+    rt_free(s->g), rt_free(s->mask);
     rt_free(learner);
     *pointer = NULL;
 }

@@ -205,6 +205,36 @@ static void cuts_threads_and_recompute_change_no_bit(void **state)
     world_free(w);
 }
 
+/* With no advantage at all, a strong penalty pulls a moved policy back to where the run began. */
+static void penalty_pulls_back(void **state)
+{
+    (void)state;
+    world *w = world_new("f32");
+    w->config.algorithm.objective.kl = RT_KL_K2;
+    w->config.algorithm.objective.kl_coef = 1;
+    rt_learner *learner = learner_of(w, NULL);
+    fill(learner, w, true);
+    float start[SEQUENCES][RESPONSE];
+    memcpy(start, w->logp, sizeof start);
+    double distance[2];
+    step(learner, w, 1), step(learner, w, 1); /* on-policy start: the penalty is 0, advantages move it */
+    for (int after = 0; after < 2; after++) {
+        score(learner, w);
+        distance[after] = 0;
+        for (int i = 0; i < SEQUENCES; i++)
+            for (int t = 0; t < RESPONSE; t++)
+                distance[after] += pow((double)w->logp[i][t] - (double)start[i][t], 2);
+        for (int i = 0; i < SEQUENCES; i++)
+            w->sequences[i].advantage = 0;
+        for (int i = 0; after == 0 && i < 3; i++)
+            step(learner, w, 1);
+    }
+    assert_true(distance[0] > 0);
+    assert_true(distance[1] < distance[0]);
+    rt_learner_free(&learner);
+    world_free(w);
+}
+
 /* Nothing before suffix_start reaches the weights: other behaviour log-probs there, same bits after. */
 static void prefix_gets_no_gradient(void **state)
 {
@@ -334,6 +364,7 @@ int main(void)
         cmocka_unit_test(wrong_goes_down_right_goes_up),
         cmocka_unit_test(one_bit_is_counted),
         cmocka_unit_test(cuts_threads_and_recompute_change_no_bit),
+        cmocka_unit_test(penalty_pulls_back),
         cmocka_unit_test(prefix_gets_no_gradient),
         cmocka_unit_test(resumes_bit_for_bit),
         cmocka_unit_test(not_a_number_applies_nothing),

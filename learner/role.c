@@ -279,7 +279,8 @@ static void step_finished(rt_role *role, rt_job *job)
     role->hash = job->hash;
     send_step_done(role, job);
     announce(role);
-    if (role->version % RT_MAX(role->config->learner.checkpoint_every, 1) == 0)
+    int64_t every = role->config->learner.checkpoint_every; /* 0: only at the end */
+    if (every > 0 && role->version % every == 0)
         role->save_wanted = true;
 }
 

@@ -47,7 +47,9 @@ static void reserve(struct scratch *s, int sequences, int entries, int tokens)
     }
     if (entries > s->entries_max) {
         int n = entries * 2;
-        rt_free(s->entries), rt_free(s->logp), rt_free(s->old_logp), rt_free(s->g), rt_free(s->mask);
+        rt_free(s->entries), rt_free(s->logp), rt_free(s->old_logp), rt_free(s->ref_logp);
+        rt_free(s->g), rt_free(s->mask);
+        s->ref_logp = rt_alloc((size_t)n * sizeof *s->ref_logp);
         s->entries = rt_alloc((size_t)n * sizeof *s->entries);
         s->logp = rt_alloc((size_t)n * sizeof *s->logp);
         s->old_logp = rt_alloc((size_t)n * sizeof *s->old_logp);
@@ -117,6 +119,20 @@ typedef struct pass {
     const atomic_bool *stop;
 } pass;
 
+/* The same rows under the frozen weights: equal sequences make an equal plan. */
+static int reference_logp(rt_learner *learner, int count, int entries, float temperature,
+                          rt_error *err)
+{
+    struct scratch *s = &learner->scratch;
+    if (!learner->reference)
+        return 0;
+    int rows = rt_trainer_plan(learner->reference, s->ids, s->lengths, count, s->row_of, err);
+    if (rows < 0)
+        return rows;
+    return rt_trainer_forward(learner->reference, s->entries, entries, temperature, false, s->ref_logp,
+                              err);
+}
+
 static int micro_batch(rt_learner *learner, const pass *p, const rt_sequence *const *sequences,
                        int count, rt_update_stats *stats, rt_term_stats *terms_stats, rt_error *err)
 {
@@ -136,8 +152,11 @@ static int micro_batch(rt_learner *learner, const pass *p, const rt_sequence *co
         compare(s, sequences, count, stats);
     if (!p->train)
         return 0;
-    rt_terms terms = {count, s->first, s->logp, s->old_logp, NULL, s->mask, s->advantage,
-                      p->batch_sequences, p->batch_tokens};
+    rc = reference_logp(learner, count, entries, temperature, err);
+    if (rc != 0)
+        return rc;
+    rt_terms terms = {count, s->first, s->logp, s->old_logp, learner->reference ? s->ref_logp : NULL,
+                      s->mask, s->advantage, p->batch_sequences, p->batch_tokens};
     double loss_before = terms_stats->loss;
     rt_objective_terms(&learner->config->algorithm.objective, &terms, s->g, terms_stats);
     if (!isfinite(terms_stats->loss - loss_before))
