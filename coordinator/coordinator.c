@@ -13,13 +13,24 @@
 
 /* ---- what can be done now -------------------------------------------------------------------- */
 
-static int plan_is_hopeless(const rt_plan *plan, rt_error *err)
+static const char *last_complaint(const rt_coordinator *co)
+{
+    uint64_t count = RT_MIN(co->events_count, RT_EVENTS_KEPT);
+    for (uint64_t i = 1; i <= count; i++) {
+        const rt_event *event = &co->kept[(co->events_count - i) % RT_EVENTS_KEPT];
+        if (strstr(event->text, "is left out: ")) {
+            return event->text;
+        }
+    }
+    return "retake show RUN events says why";
+}
+
+static int plan_is_hopeless(const rt_coordinator *co, const rt_plan *plan, rt_error *err)
 {
     if (plan->count > 0 && plan->failed == plan->count) {
         return rt_fail(err, RT_ERR_INPUT,
-                       "none of the %d problems of step %" PRId64 " could be worked "
-                       "on; the events say why of each (retake show RUN events)",
-                       plan->count, plan->step);
+                       "none of the %d problems of step %" PRId64 " could be worked on; the last: %s",
+                       plan->count, plan->step, last_complaint(co));
     }
     return RT_OK;
 }
@@ -44,7 +55,7 @@ static int plan_work(rt_coordinator *co, rt_error *err)
         if (!rc) {
             plan->next = co->steps;
             co->steps = plan;
-            rc = plan_is_hopeless(plan, err);
+            rc = plan_is_hopeless(co, plan, err);
         }
     }
     return rc;
@@ -100,7 +111,7 @@ static int send_batch(rt_coordinator *co, rt_error *err)
         co->evaluations || !all_fresh(co, plan)) {
         return RT_OK;
     }
-    int rc = plan_is_hopeless(plan, err);
+    int rc = plan_is_hopeless(co, plan, err);
     if (rc) {
         return rc;
     }

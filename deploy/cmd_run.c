@@ -111,7 +111,9 @@ int cmd_run(int argc, char **argv)
     run_threads_decide(&config);
     rt_buf config_path = {0};
     int lock = -1;
-    rc = rt_mkdirs(config.run.dir, &err);
+    rc = run_config_check(&config, &err);
+    if (rc == 0)
+        rc = rt_mkdirs(config.run.dir, &err);
     if (rc == 0)
         rc = run_folder_lock(config.run.dir, &lock, &err);
     if (rc == 0)

@@ -59,6 +59,7 @@ int main(int argc, char **argv)
     }
     wait_passively(argv);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file too large is an error with a sentence, like a full disk */
     /* A role must not outlive the supervisor that would restart it. */
     const char *supervisor = getenv("RETAKE_SUPERVISOR");
     if (supervisor) {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "model/model.h"
+#include "tasks/tasks.h"
 
 /* "deploy/configs/quickstart.yaml" → "runs/quickstart" */
 static char *default_dir(const char *path)
@@ -38,10 +39,40 @@ int run_config_load(rt_config *config, const char *path, const char *run_dir, co
     return rc;
 }
 
-/* The folder's own config decides whether this is a continuation. */
+int run_config_check(const rt_config *config, rt_error *err)
+{
+    rt_arch arch;
+    rt_tokenizer *tokenizer = NULL;
+    rt_taskset *tasks = NULL;
+    const char *model = config->model.path;
+    int rc = rt_arch_load(&arch, model, err);
+    if (rc == 0)
+        rc = rt_tokenizer_load(&tokenizer, model, err);
+    if (rc == 0 && rt_tokenizer_vocab(tokenizer) > arch.vocab)
+        rc = rt_fail(err, RT_ERR_INPUT, "%s: its tokenizer has %d tokens, its weights only %d: wrong tokenizer", model,
+                     rt_tokenizer_vocab(tokenizer), arch.vocab);
+    if (rc == 0)
+        rc = rt_taskset_load(&tasks, config, err);
+    if (tokenizer)
+        rt_tokenizer_free(&tokenizer);
+    if (tasks)
+        rt_taskset_free(&tasks);
+    return rc;
+}
+
+static bool has_begun(const rt_config *config)
+{
+    char *store = rt_format("%s/run.db", config->run.dir);
+    char *checkpoints = rt_format("%s/checkpoints", config->run.dir);
+    bool begun = rt_file_exists(store) || rt_file_exists(checkpoints);
+    rt_free(store), rt_free(checkpoints);
+    return begun;
+}
+
+/* The folder's own config decides whether this is a continuation; before anything was earned it may change. */
 static int compare_with_earlier(const rt_config *config, const char *path, rt_error *err)
 {
-    if (!rt_file_exists(path))
+    if (!rt_file_exists(path) || !has_begun(config))
         return 0;
     rt_config earlier;
     int rc = rt_config_load(&earlier, path, NULL, 0, err);

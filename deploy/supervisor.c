@@ -15,6 +15,7 @@
 #define BACKOFF_MS_MAX 8000
 #define FAILURES_MAX 5           /* short lives in a row until giving up */
 #define SHORT_LIFE_MS 5000
+#define SENTENCE "retake: "      /* begins the line in which a role says why it ends */
 
 typedef struct child {
     struct supervisor *supervisor;
@@ -25,7 +26,10 @@ typedef struct child {
     uv_timer_t restart;
     rt_buf pending;              /* begin of a line */
     char last_line[400];
-    bool alive, closing_pipe;
+    bool alive, pipe_open;
+    bool ended;                  /* and not yet dealt with: its last words come first */
+    int64_t status;
+    int signal_number;
     int failures;                /* short lives in a row */
     int64_t started_ns;
 } child;
@@ -134,14 +138,21 @@ static void begin_end(supervisor *s, uint64_t grace_ms)
     finish_if_all_ended(s);
 }
 
-static void give_up(supervisor *s, const child *c, const char *why)
+/* A role's own sentence about its end: said once, by whoever ends the run or starts it again. */
+static bool is_sentence(const char *line)
+{
+    return strncmp(line, SENTENCE, strlen(SENTENCE)) == 0;
+}
+
+static void give_up(supervisor *s, const child *c, const char *why, int exit_code)
 {
     if (s->stopping || s->done)
         return;
     s->stopping = true;
-    s->result->exit_code = 1;
+    s->result->exit_code = exit_code;
+    const char *said = is_sentence(c->last_line) ? c->last_line + strlen(SENTENCE) : c->last_line;
     rt_fail(&s->result->error, RT_ERR_STATE, "gave up: %s %s: %s", c->name, why,
-            *c->last_line ? c->last_line : "it said nothing; see log.txt in the run folder");
+            *said ? said : "it said nothing; see log.txt in the run folder");
     end_all(s, SIGTERM);
     begin_end(s, STOP_MS);
 }
@@ -161,9 +172,11 @@ static void restart_later(child *c, const char *how)
     if (c->failures >= FAILURES_MAX) {
         char why[64];
         snprintf(why, sizeof why, "died %d times in a row", c->failures);
-        give_up(s, c, why);
+        give_up(s, c, why, 1);
         return;
     }
+    if (is_sentence(c->last_line))
+        say(s, "%s", c->last_line);
     uint64_t wait = BACKOFF_MS;
     for (int i = 1; i < c->failures && wait < BACKOFF_MS_MAX; i++)
         wait *= 2;
@@ -182,22 +195,19 @@ static void coordinator_ended(supervisor *s, const child *c, int64_t status)
         s->result->exit_code = 130;
         begin_end(s, STOP_MS);
     } else {
-        give_up(s, c, "ended the run");
-        s->result->exit_code = status == 2 ? 2 : 1;
+        give_up(s, c, "ended the run", status == 2 ? 2 : 1);
     }
 }
 
-static void on_child_exit(uv_process_t *process, int64_t status, int signal_number)
+/* The process has ended and all it said has been read. */
+static void deal_with_end(child *c)
 {
-    child *c = process->data;
     supervisor *s = c->supervisor;
-    c->alive = false;
-    s->alive--;
-    uv_close((uv_handle_t *)process, NULL);
-    if (s->stopping || s->done) {
-        finish_if_all_ended(s);
+    if (!c->ended || c->pipe_open || s->stopping || s->done)
         return;
-    }
+    c->ended = false;
+    int64_t status = c->status;
+    int signal_number = c->signal_number;
     char how[64];
     if (signal_number)
         snprintf(how, sizeof how, "was ended by signal %d", signal_number);
@@ -208,13 +218,27 @@ static void on_child_exit(uv_process_t *process, int64_t status, int signal_numb
     if (!signal_number && coordinator)
         coordinator_ended(s, c, status);
     else if (!signal_number && status == 2)
-        give_up(s, c, "cannot work with this configuration");
+        give_up(s, c, "cannot work with this configuration", 2);
     else if (!signal_number && status == 0 && !coordinator)
         return; /* told to stop: the coordinator is about to end */
     else if (!signal_number && strcmp(c->role, "learner") == 0)
-        give_up(s, c, "ended the run");
+        give_up(s, c, "ended the run", 1);
     else
         restart_later(c, how);
+}
+
+static void on_child_exit(uv_process_t *process, int64_t status, int signal_number)
+{
+    child *c = process->data;
+    supervisor *s = c->supervisor;
+    c->alive = false;
+    s->alive--;
+    uv_close((uv_handle_t *)process, NULL);
+    c->ended = true;
+    c->status = status;
+    c->signal_number = signal_number;
+    deal_with_end(c);
+    finish_if_all_ended(s);
 }
 
 static void on_allocate(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
@@ -228,13 +252,17 @@ static void take_line(child *c, const char *line, size_t bytes)
     if (bytes == 0)
         return;
     snprintf(c->last_line, sizeof c->last_line, "%.*s", (int)RT_MIN(bytes, 399), line);
-    if (!c->supervisor->quiet || strstr(c->last_line, "error") || strstr(c->last_line, "retake:"))
+    if (is_sentence(c->last_line))
+        return;
+    if (!c->supervisor->quiet || strstr(c->last_line, "error"))
         say(c->supervisor, "%s", c->last_line);
 }
 
 static void on_pipe_closed(uv_handle_t *handle)
 {
-    ((child *)handle->data)->closing_pipe = false;
+    child *c = handle->data;
+    c->pipe_open = false;
+    deal_with_end(c);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
@@ -256,7 +284,6 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
     if (count < 0) {
         take_line(c, c->pending.data ? c->pending.data : "", c->pending.bytes);
         rt_buf_clear(&c->pending);
-        c->closing_pipe = true;
         uv_close((uv_handle_t *)stream, on_pipe_closed);
     }
 }
@@ -289,11 +316,8 @@ static void free_environment(char **copy)
 static void start(child *c)
 {
     supervisor *s = c->supervisor;
-    if (c->closing_pipe) { /* the old pipe's close callback comes first */
-        uv_timer_start(&c->restart, on_restart, 10, 0);
-        return;
-    }
     uv_pipe_init(&s->loop, &c->pipe, 0);
+    *c->last_line = '\0';
     c->pipe.data = c;
     c->process.data = c;
     char *arguments[] = {"retake", (char *)(uintptr_t)c->role, (char *)(uintptr_t)s->config_path,
@@ -319,10 +343,10 @@ static void start(child *c)
         snprintf(c->last_line, sizeof c->last_line, "cannot start a process: %s", uv_strerror(rc));
         uv_close((uv_handle_t *)&c->process, NULL);
         uv_close((uv_handle_t *)&c->pipe, NULL);
-        give_up(s, c, "did not start");
+        give_up(s, c, "did not start", 1);
         return;
     }
-    c->alive = true;
+    c->alive = c->pipe_open = true;
     s->alive++;
     uv_read_start((uv_stream_t *)&c->pipe, on_allocate, on_read);
 }

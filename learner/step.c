@@ -258,6 +258,22 @@ static int one_update(rt_learner *learner, const rt_sequence *sequences, int cou
     return rc;
 }
 
+/* Weights that overflow are found here, before a checkpoint of them takes the place of a good one. */
+static int check_finite(rt_learner *learner, const rt_sequence *sequence, rt_error *err)
+{
+    pass p = {.train = false};
+    rt_update_stats unused = {0};
+    rt_term_stats none = {0};
+    int rc = run_pass(learner, &p, &sequence, 1, &unused, &none, err);
+    for (int t = 0; rc == 0 && t < sequence->response_tokens; t++)
+        if (!isfinite(learner->scratch.logp[t]))
+            rc = rt_fail(err, RT_ERR_MATH,
+                         "update %lld made weights whose log-probs are not finite; they are not saved, the "
+                         "last checkpoint is untouched; lower learner.lr",
+                         (long long)learner->optimizer.updates);
+    return rc;
+}
+
 int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
                     const atomic_bool *stop, int *updates_done, rt_update_stats *stats,
                     rt_error *err)
@@ -283,6 +299,8 @@ int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count
                         list, *updates_done == 0 ? stop : NULL, stats, &terms, err);
         *updates_done += rc == 0;
     }
+    if (rc == 0)
+        rc = check_finite(learner, &sequences[0], err);
     rt_free(list);
     int done = RT_MAX(*updates_done, 1);
     stats->loss = terms.loss / done;
