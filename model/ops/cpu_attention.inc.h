@@ -267,11 +267,11 @@ typedef struct value_args {
     int positions;     /* 0 … positions − 1 */
 } value_args;
 
-RT_INLINE void value_tile(const value_args *t, int mr, int np)
+RT_KERNEL void value_tile(const value_args *t, int mr, int np)
 {
     vf acc[TILE_ROWS][2];
     size_t s = t->s, ld = t->ld;
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int i = 0; i < mr; i++)
         for (int p = 0; p < np; p++)
             acc[i][p] = vzero();
@@ -283,7 +283,7 @@ RT_INLINE void value_tile(const value_args *t, int mr, int np)
             vf x[2];
             for (int p = 0; p < np; p++)
                 x[p] = vload(v + t->column[p]);
-#pragma GCC unroll 12
+            UNROLL(12)
             for (int i = 0; i < mr; i++) {
                 vf weight = vset1(a[(size_t)i * ld]);
                 for (int p = 0; p < np; p++)
@@ -291,7 +291,7 @@ RT_INLINE void value_tile(const value_args *t, int mr, int np)
             }
         }
     }
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int i = 0; i < mr; i++)
         for (int p = 0; p < np; p++)
             vstore(t->to[p] + i * 16, acc[i][p]);

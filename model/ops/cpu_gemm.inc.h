@@ -35,17 +35,26 @@ RT_INLINE vf load_b(const void *b, size_t at, enum b_kind kind, int columns)
     return vload((const float *)b + at);
 }
 
-/* mr, np and kind are literals where this is expanded, so that acc lives in registers. */
-RT_INLINE void tile(const tile_args *t, int mr, int np, enum b_kind kind)
+/* A kernel is expanded once a shape, so that its accumulators live in registers; plain C has no such
+ * registers and keeps one general copy. */
+#if defined(RT_ISA_scalar)
+#define RT_KERNEL static __attribute__((noinline))
+#define UNROLL(n)
+#else
+#define RT_KERNEL RT_INLINE
+#define UNROLL(n) PRAGMA(GCC unroll n)
+#endif
+
+RT_KERNEL void tile(const tile_args *t, int mr, int np, enum b_kind kind)
 {
     vf acc[TILE_ROWS][TILE_PANELS];
     const float *a = t->a;
     float *c = t->c;
     size_t at = 0, a_row = t->a_row, a_step = t->a_step, b_row = t->b_row, c_row = t->c_row;
     int depth = t->depth, tail = t->columns - 16 * (np - 1);
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int i = 0; i < mr; i++) {
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int p = 0; p < np; p++)
             acc[i][p] = t->resume ? vload_to(c + (size_t)i * c_row + 16 * p,
                                              p == np - 1 ? tail : 16)
@@ -53,20 +62,20 @@ RT_INLINE void tile(const tile_args *t, int mr, int np, enum b_kind kind)
     }
     for (int k = 0; k < depth; k++, at += b_row, a += a_step) {
         vf b[TILE_PANELS];
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int p = 0; p < np; p++)
             b[p] = load_b(t->b[p], at, kind, tail);
-#pragma GCC unroll 12
+        UNROLL(12)
         for (int i = 0; i < mr; i++) {
             vf x = vset1(a[(size_t)i * a_row]);
-#pragma GCC unroll 8
+            UNROLL(8)
             for (int p = 0; p < np; p++)
                 acc[i][p] = vfma(x, b[p], acc[i][p]);
         }
     }
-#pragma GCC unroll 12
+    UNROLL(12)
     for (int i = 0; i < mr; i++) {
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int p = 0; p < np; p++)
             vstore_to(c + (size_t)i * c_row + 16 * p, acc[i][p], p == np - 1 ? tail : 16);
     }

@@ -13,7 +13,17 @@
 #include <stdint.h>
 #include <string.h>
 
-#define RT_INLINE static inline __attribute__((always_inline, unused))
+/* Undefined-behaviour checks are left out of these few lines, which are expanded thousands of times:
+ * with them a checked build takes minutes. Address checks stay. Plain C, 16 lines for each of
+ * these operations, is not expanded at all in a checked build, for the same reason. */
+#if defined(RT_ISA_scalar) && defined(__SANITIZE_ADDRESS__)
+#define RT_INLINE static __attribute__((noinline, unused))
+#elif defined(RT_ISA_scalar)
+#define RT_INLINE static inline __attribute__((unused))
+#else
+#define RT_INLINE \
+    static inline __attribute__((always_inline, unused, no_sanitize("undefined")))
+#endif
 
 #if defined(RT_ISA_avx512) || defined(RT_ISA_avx2)
 #include <immintrin.h>
@@ -164,8 +174,10 @@ typedef struct vf {
     float f[16];
 } vf;
 
+/* Kept as a loop: unrolled, the many copies would take long to compile and gain little. */
 #define VF_EACH(expression)          \
     vf result;                       \
+    _Pragma("GCC unroll 1")          \
     for (int i = 0; i < 16; i++)     \
         result.f[i] = (expression);  \
     return result
