@@ -8,7 +8,7 @@
 #define SAMPLES_MAX 1024
 
 typedef struct options {
-    const char *task, *data, *dtype, *device;
+    const char *task, *data, *method, *dtype, *device;
     int64_t k, limit, seed, slots, threads;
     double temperature;
     bool greedy, json;
@@ -185,42 +185,10 @@ static void print_text(const eval_run *run)
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
-/* --task and --data become overrides that stand before the user's own. */
-static int load_config(rt_config *config, const char *model, const options *o, rt_error *err)
-{
-    const char *sets[SETS_MAX + 4];
-    char *made[4];
-    int count = 0;
-    if (o->task)
-        made[count++] = rt_format("task=%s", o->task);
-    if (o->data) {
-        if (!o->task)
-            made[count++] = rt_format("task=data");
-        made[count++] = rt_format("tasks.0.data=%s", o->data);
-        made[count++] = rt_format("tasks.0.eval_share=1");
-    }
-    int ours = count;
-    for (int i = 0; i < ours; i++)
-        sets[i] = made[i];
-    for (int i = 0; i < o->sets.count; i++)
-        sets[count++] = o->sets.items[i];
-    char *path = rt_format("%s/config.yaml", model);
-    int rc = rt_file_exists(path) ? rt_config_load(config, path, sets, count, err)
-                                  : rt_config_parse(config, "", 0, "--set", sets, count, err);
-    if (rc == 0 && config->tasks_count == 0) {
-        rc = rt_fail(err, RT_ERR_USAGE,
-                     "which task? give --task NAME or --data FILE (or a run folder, which "
-                     "has tasks of its own)");
-        rt_config_free(config);
-    }
-    rt_free(path);
-    for (int i = 0; i < ours; i++)
-        rt_free(made[i]);
-    return rc;
-}
-
 static int check_options(const options *o)
 {
+    if (strcmp(o->method, "thoughts") != 0 && strcmp(o->method, "plain") != 0)
+        return cli_usage("--method is plain or thoughts, not \"%s\"", o->method);
     if (o->k < 1 || o->k > SAMPLES_MAX)
         return cli_usage("--k is 1 to %d", SAMPLES_MAX);
     if (o->limit < 0 || o->slots < 1 || o->slots > 1 << 16 || o->threads < 0)
@@ -254,6 +222,7 @@ static int evaluate(const char *path, const options *o, const rt_config *config,
             .config = config, .tasks = tasks, .model = &model, .stop = cli_catch_signals(),
             .k = (int)o->k, .temperature = choose_temperature(o, config),
             .seed = (uint64_t)(o->seed >= 0 ? o->seed : config->run.seed), .slots = (int)o->slots,
+            .plain = strcmp(o->method, "plain") == 0,
         };
         rc = eval_problems(&run, o->limit, err);
         if (rc == 0)
@@ -274,11 +243,13 @@ int cmd_eval(int argc, char **argv)
 {
     const char *path;
     int words;
-    options o = {.device = "cpu", .k = 1, .seed = -1, .slots = 64, .temperature = NAN};
+    options o = {.method = "thoughts", .device = "cpu", .k = 1, .seed = -1, .slots = 64, .temperature = NAN};
     const cli_option list[] = {
         {"--task", OPTION_TEXT, &o.task, "T", "built-in task (chain), or a name for --data"},
         {"--data", OPTION_TEXT, &o.data, "FILE",
          "JSONL or JSON of problems and answers; every record is used"},
+        {"--method", OPTION_TEXT, &o.method, "plain|thoughts",
+         "thoughts: with the caps on thoughts (default); plain: ends at the end token"},
         {"--k", OPTION_INTEGER, &o.k, "K", "answers per problem (default 1)"},
         {"--limit", OPTION_INTEGER, &o.limit, "N",
          "problems per task (default: all; eval.problems of a generated task)"},
@@ -310,7 +281,7 @@ int cmd_eval(int argc, char **argv)
         return rc;
     rt_config config;
     rt_error err;
-    if (load_config(&config, path, &o, &err) != 0)
+    if (eval_config(&config, path, o.task, o.data, &o.sets, &err) != 0)
         return cli_fail(&err);
     if (!o.dtype)
         o.dtype = config.model.dtype;

@@ -6,6 +6,42 @@
 #define PAGE 16
 #define PROGRESS_MS 3000
 
+/* ---- options that every evaluation has ------------------------------------------------------- */
+
+int eval_config(rt_config *config, const char *model, const char *task, const char *data,
+                const cli_sets *given, rt_error *err)
+{
+    const char *sets[SETS_MAX + 4];
+    char *made[4];
+    int count = 0;
+    if (task)
+        made[count++] = rt_format("task=%s", task);
+    if (data) {
+        if (!task)
+            made[count++] = rt_format("task=data");
+        made[count++] = rt_format("tasks.0.data=%s", data);
+        made[count++] = rt_format("tasks.0.eval_share=1");
+    }
+    int ours = count;
+    for (int i = 0; i < ours; i++)
+        sets[i] = made[i];
+    for (int i = 0; i < given->count; i++)
+        sets[count++] = given->items[i];
+    char *path = rt_format("%s/config.yaml", model);
+    int rc = rt_file_exists(path) ? rt_config_load(config, path, sets, count, err)
+                                  : rt_config_parse(config, "", 0, "--set", sets, count, err);
+    if (rc == 0 && config->tasks_count == 0) {
+        rc = rt_fail(err, RT_ERR_USAGE,
+                     "which task? give --task NAME or --data FILE (or a run folder, which "
+                     "has tasks of its own)");
+        rt_config_free(config);
+    }
+    rt_free(path);
+    for (int i = 0; i < ours; i++)
+        rt_free(made[i]);
+    return rc;
+}
+
 /* ---- problems -------------------------------------------------------------------------------- */
 
 static int add_problem(eval_run *run, int task, int64_t index, rt_error *err)
@@ -79,8 +115,7 @@ typedef struct driver {
     rt_sampling sampling;
     int next;                 /* first problem not submitted */
     int64_t done, wanted, correct;
-    int64_t started_ns, shown_ns;
-    bool live;                /* stderr is a terminal */
+    eval_progress progress;
 } driver;
 
 static uint64_t trajectory_id(int item, int sample)
@@ -106,19 +141,26 @@ static int submit(driver *d, rt_error *err)
     return rc;
 }
 
+int eval_ids_count(const rt_arch *arch, const rt_completion *c)
+{
+    int last = c->ids_count - 1;
+    if (c->end == RT_END_EOS && last >= 0)
+        for (int i = 0; i < arch->eos_count; i++)
+            if (c->ids[last] == arch->eos[i])
+                return last;
+    return c->ids_count;
+}
+
 /* The answer as the actor grades it: without the end token. */
 static int grade(driver *d, const rt_completion *c, rt_error *err)
 {
     eval_run *run = d->run;
-    const rt_arch *arch = &run->model->weights->arch;
     eval_item *item = &run->items[c->request];
     int count = c->ids_count, sample = (int)(c->trajectory & 0xFFFF);
-    bool ended = false;
-    for (int i = 0; i < arch->eos_count && c->end == RT_END_EOS && count > 0; i++)
-        ended = ended || c->ids[count - 1] == arch->eos[i];
+    int answer = eval_ids_count(&run->model->weights->arch, c);
     rt_buf text = {0};
     rt_buf_add(&text, "", 0);
-    rt_tokenizer_decode(run->model->tokenizer, c->ids, (size_t)(count - ended), &text);
+    rt_tokenizer_decode(run->model->tokenizer, c->ids, (size_t)answer, &text);
     rt_verdict verdict;
     int rc = rt_grade_response(item->problem.grader, text.data, text.bytes, item->problem.gold,
                                &verdict, err);
@@ -137,20 +179,40 @@ static int grade(driver *d, const rt_completion *c, rt_error *err)
     return 0;
 }
 
-static void progress(driver *d, bool last)
+void eval_progress_begin(eval_progress *p)
+{
+    p->started_ns = p->shown_ns = rt_now_ns();
+    p->live = isatty(STDERR_FILENO);
+}
+
+void eval_progress_show(eval_progress *p, int64_t done, int64_t wanted, const char *what,
+                        int64_t correct, int64_t tokens, bool last)
 {
     int64_t now = rt_now_ns();
-    int64_t every = d->live ? 500 : PROGRESS_MS;
-    if (!last && (now - d->shown_ns < every * 1000000 || d->done == 0))
+    int64_t every = p->live ? 500 : PROGRESS_MS;
+    if (!last && (now - p->shown_ns < every * 1000000 || done == 0))
         return;
-    d->shown_ns = now;
-    double seconds = (double)(now - d->started_ns) * 1e-9;
-    double left = d->done > 0 ? seconds / (double)d->done * (double)(d->wanted - d->done) : 0;
-    fprintf(stderr, "%s%lld/%lld answers  correct so far %.1f %%  %.0f tok/s  %d:%02d left%s",
-            d->live ? "\r\033[K" : "", (long long)d->done, (long long)d->wanted,
-            100.0 * (double)d->correct / (double)RT_MAX(d->done, 1),
-            (double)d->run->tokens / RT_MAX(seconds, 1e-9), (int)left / 60, (int)left % 60,
-            d->live && !last ? "" : "\n");
+    p->shown_ns = now;
+    double seconds = (double)(now - p->started_ns) * 1e-9;
+    double left = done > 0 ? seconds / (double)done * (double)(wanted - done) : 0;
+    fprintf(stderr, "%s%lld/%lld %s  correct so far %.1f %%  %.0f tok/s  %d:%02d left%s",
+            p->live ? "\r\033[K" : "", (long long)done, (long long)wanted, what,
+            100.0 * (double)correct / (double)RT_MAX(done, 1),
+            (double)tokens / RT_MAX(seconds, 1e-9), (int)left / 60, (int)left % 60,
+            p->live && !last ? "" : "\n");
+}
+
+double eval_progress_end(const eval_progress *p, bool whole)
+{
+    if (!whole && p->live)
+        fprintf(stderr, "\n");
+    return (double)(rt_now_ns() - p->started_ns) * 1e-9;
+}
+
+static void progress(driver *d, bool last)
+{
+    eval_progress_show(&d->progress, d->done, d->wanted, "answers", d->correct, d->run->tokens,
+                       last);
 }
 
 static int work(driver *d, rt_error *err)
@@ -182,25 +244,28 @@ static int work(driver *d, rt_error *err)
     return 0;
 }
 
-static rt_sampling sampling_of(const eval_run *run)
+rt_sampling eval_sampling(const eval_run *run)
 {
     const rt_config *config = run->config;
-    return (rt_sampling){
+    rt_sampling sampling = {
         .temperature = run->temperature,
         .top_p = config->sampling.top_p,
         .top_k = (int)config->sampling.top_k,
         .max_tokens = (int)config->sampling.max_tokens,
         .seed = run->seed,
-        .delimiter = config->thoughts.delimiter,
-        .terminal = *config->thoughts.terminal ? config->thoughts.terminal : NULL,
-        .thoughts_max = (int)config->thoughts.max,
-        .thought_tokens_max = (int)config->thoughts.tokens_max,
     };
+    if (run->plain)
+        return sampling;
+    sampling.delimiter = config->thoughts.delimiter;
+    sampling.terminal = *config->thoughts.terminal ? config->thoughts.terminal : NULL;
+    sampling.thoughts_max = (int)config->thoughts.max;
+    sampling.thought_tokens_max = (int)config->thoughts.tokens_max;
+    return sampling;
 }
 
 int eval_answers(eval_run *run, rt_error *err)
 {
-    driver d = {.run = run, .sampling = sampling_of(run), .live = isatty(STDERR_FILENO)};
+    driver d = {.run = run, .sampling = eval_sampling(run)};
     int64_t longest = 0;
     for (int i = 0; i < run->count; i++)
         if (!run->items[i].left_out)
@@ -213,13 +278,11 @@ int eval_answers(eval_run *run, rt_error *err)
                            run->slots * each, err);
     if (rc != 0)
         return rc;
-    d.started_ns = d.shown_ns = rt_now_ns();
+    eval_progress_begin(&d.progress);
     rc = work(&d, err);
-    run->seconds = (double)(rt_now_ns() - d.started_ns) * 1e-9;
     if (rc == 0)
         progress(&d, true);
-    else if (d.live)
-        fprintf(stderr, "\n");
+    run->seconds = eval_progress_end(&d.progress, rc == 0);
     RT_ASSERT(rc != 0 || d.done == d.wanted);
     rt_engine_free(&d.engine);
     return rc;

@@ -27,6 +27,7 @@ typedef struct eval_run {
     double temperature;
     uint64_t seed;
     int slots;
+    bool plain;               /* without thoughts: no caps on them, ends at the end token */
     /* results */
     rt_arena *arena;
     eval_item *items;         // (count)
@@ -35,11 +36,30 @@ typedef struct eval_run {
     int64_t tokens;           /* generated */
 } eval_run;
 
+/* The config of MODEL (a run folder has one) with --task, --data and --set over it. */
+int eval_config(rt_config *config, const char *model, const char *task, const char *data,
+                const cli_sets *given, rt_error *err);
 /* Lists the problems: `limit` of each task, 0 = all of a data file and eval.problems of a generated
  * task. */
 int eval_problems(eval_run *run, int64_t limit, rt_error *err);
 /* Generates and grades all; progress on stderr. RT_ERR_STOPPED after a signal. */
 int eval_answers(eval_run *run, rt_error *err);
 void eval_run_free(eval_run *run);
+
+/* How answers are sampled: run->temperature, the config's caps. */
+rt_sampling eval_sampling(const eval_run *run);
+/* Tokens of the answer without its end token. */
+int eval_ids_count(const rt_arch *arch, const rt_completion *completion);
+
+/* Progress on stderr: a live line on a terminal, else a line every few seconds. */
+typedef struct eval_progress {
+    int64_t started_ns, shown_ns;
+    bool live;
+} eval_progress;
+void eval_progress_begin(eval_progress *progress);
+void eval_progress_show(eval_progress *progress, int64_t done, int64_t wanted, const char *what,
+                        int64_t correct, int64_t tokens, bool last);
+/* Seconds it took; ends the line when the work was not done to its end. */
+double eval_progress_end(const eval_progress *progress, bool whole);
 
 #endif
