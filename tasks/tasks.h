@@ -82,6 +82,23 @@ int rt_grade_response(const char *grader, const char *response, size_t response_
 bool rt_boxed_last(const char *text, size_t bytes, const char **begin, size_t *content_bytes);
 bool rt_boxed_first(const char *text, size_t bytes, const char **begin, size_t *content_bytes);
 
+/* ---- judgements of a chain ---------------------------------------------------------------------- */
+
+/* The first wrong thought a localization names, unclamped, 0 = "no error found". SRPO's order: the
+ * last complete \boxed{integer} of 0..thoughts, else the last "Step <int>" if within 1..thoughts, else
+ * 1 and *failed. Never fails on any bytes; `failed` is worth counting: such a reset starts over. */
+int rt_localize_parse(const char *text, size_t bytes, int thoughts, bool *failed);
+/* Thought-ICS's order: the same box, else the first integer of the text if within 1..thoughts, else
+ * max(1, thoughts / 2) and *failed. */
+int rt_ics_localize_parse(const char *text, size_t bytes, int thoughts, bool *failed);
+/* Into 1..thoughts: what a reset can use. */
+int rt_localize_clamp(int value, int thoughts);
+
+enum rt_verify { RT_VERIFY_UNDECIDED = -1, RT_VERIFY_NO = 0, RT_VERIFY_YES = 1 };
+/* YES or NO in the last complete box, else a lone yes or a lone no in the text, else undecided.
+ * as_released: as the Thought-ICS release runs: no box at all is NO, and so is what is undecided. */
+int rt_verify_parse(const char *text, size_t bytes, bool as_released);
+
 /* Exact first wrong thought (from 1) of a response to a built-in task's problem; 0: none is wrong;
  * −1: the task has no oracle. thoughts: text split at the delimiter. */
 int rt_oracle_first_wrong(const char *task, const char *problem, const char *const *thoughts, int count);
