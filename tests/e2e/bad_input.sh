@@ -1,0 +1,72 @@
+#!/bin/sh
+# Wrong configs, data and command lines: one sentence with place and remedy, exit code 2 or 1, and
+# nothing is started or written over.
+. tests/e2e/lib.sh
+make_config 2
+
+write() { # name, text → $tried
+    tried=$work/$1
+    # shellcheck disable=SC2059
+    printf "$2" >"$tried"
+}
+run_file() { "$RETAKE" run "$tried" --run "$work/never" "$@"; }
+head="model: $work/model\ntask: chain\nsteps: 1\n"
+
+# ---- the command line
+refused no-command 2 "did you mean \"run\"" -- "$RETAKE" rum
+refused no-option 2 "no option \"--steps\"" -- "$RETAKE" run "$config" --steps
+refused no-config 2 "which config?" -- "$RETAKE" run
+refused no-file 2 "$work/nowhere.yaml" "No such file" -- "$RETAKE" run "$work/nowhere.yaml"
+refused no-model-named 2 "which model?" -- "$RETAKE" tokenize
+refused no-task 2 "chian" "chain" -- "$RETAKE" eval "$work/model" --task chian
+
+# ---- the config
+write key.yaml "${head}stpes: 3\n"
+refused unknown-key 2 "key.yaml:4" "'stpes'" "steps" -- run_file
+write type.yaml "${head}learner:\n  lr: fast\n"
+refused ill-typed 2 "type.yaml:5" "learner.lr" "'fast'" "from 0 to 10" -- run_file
+write range.yaml "${head}learner:\n  lr: 99\n"
+refused out-of-range 2 "range.yaml:5" "learner.lr" "'99'" "from 0 to 10" -- run_file
+write yaml.yaml "${head}learner: [\n"
+refused no-yaml 2 "yaml.yaml:" "not valid YAML" -- run_file
+write none.yaml "task: chain\n"
+refused no-model 2 "none.yaml" "model:" -- run_file
+write name.yaml "model: $work/model\ntask: chian\n"
+refused unknown-task 2 "chian" "chain" -- run_file
+write good.yaml "$head"
+refused unknown-set 2 "--set" "lerner.lr" "learner.lr" -- run_file --set lerner.lr=1
+refused bad-set 2 "--set" "learner.lr" "'abc'" -- run_file --set learner.lr=abc
+refused unknown-algorithm 2 "'gppo'" "grpo" -- run_file --set algorithm=gppo
+refused folder-is-file 1 "$work/good.yaml" -- "$RETAKE" run "$tried" --run "$work/good.yaml"
+if [ "$(id -u)" != 0 ]; then
+    mkdir "$work/closed" && chmod 555 "$work/closed"
+    refused no-permission 1 "$work/closed" -- "$RETAKE" run "$tried" --run "$work/closed"
+fi
+
+# ---- data files
+data() { # name, lines → a config over them
+    printf "$2" >"$work/$1.jsonl"
+    write "$1.yaml" "model: $work/model\nsteps: 1\ntasks:\n  - name: mine\n    data: $work/$1.jsonl
+    grader: number\n    fields: {problem: question, answer: answer}\n"
+}
+good='{"question":"1+1","answer":"2"}\n'
+data field "$good{\"question\":\"1+2\"}\n"
+refused no-field 1 "field.jsonl:2" "answer" -- run_file
+data json "${good}${good}what\n"
+refused no-json 1 "json.jsonl:3" -- run_file
+data empty ""
+refused empty-data 1 "empty.jsonl" -- run_file
+rm "$work/empty.jsonl"
+refused no-data 1 "empty.jsonl" "No such file" -- run_file
+
+# ---- none of it has begun a run: the same folder takes the right config now
+[ ! -e "$work/never/run.db" ] || fail "a refused config began a run"
+write good.yaml "$head"
+run_file --set eval.problems=4 >/dev/null 2>"$work/good.err" || fail "the right config after the wrong ones: exit code $?"
+say "ok: the folder is free for the right config"
+
+# ---- a folder that holds another run stays as it is
+before=$(query "$work/never" "SELECT count(*) FROM trajectories")
+refused other-run 2 "another configuration" "$work/never" -- run_file --set eval.problems=4 --set learner.lr=0.001
+refused fewer-steps 2 "steps" -- run_file --set eval.problems=4 --set steps=0
+same "$(query "$work/never" "SELECT count(*) FROM trajectories")" "$before" "trajectories of the run before"

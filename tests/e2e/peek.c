@@ -1,0 +1,108 @@
+/*
+ * peek: what the shell tests cannot do by themselves.
+ *   peek json PATH < file     value at a dotted path; "#" is a list's length, "+" the sum of its numbers
+ *   peek sql DATABASE QUERY   rows, columns separated by "|"
+ *   peek listen               takes a free TCP port of this machine, prints it, holds it until killed
+ */
+#include <arpa/inet.h>
+#include <jansson.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const json_t *descend(const json_t *value, char *path)
+{
+    for (char *key = strtok(path, "."); key && value; key = strtok(NULL, "."))
+        value = json_is_array(value) ? json_array_get(value, (size_t)strtoul(key, NULL, 10))
+                                     : json_object_get(value, key);
+    return value;
+}
+
+static double sum(json_t *value)
+{
+    double total = 0;
+    const char *key;
+    json_t *item;
+    size_t i;
+    json_object_foreach(value, key, item)
+        total += json_number_value(item);
+    json_array_foreach(value, i, item)
+        total += json_number_value(item);
+    return total;
+}
+
+static int peek_json(const char *given)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s", given);
+    size_t bytes = strlen(path);
+    char last = bytes > 0 && strchr("#+", path[bytes - 1]) ? path[bytes - 1] : '\0';
+    if (last)
+        path[bytes - 1] = '\0';
+    json_t *root = json_loadf(stdin, JSON_DECODE_ANY, NULL);
+    const json_t *value = descend(root, path);
+    if (!value)
+        return 1;
+    if (last == '#')
+        printf("%zu\n", json_is_array(value) ? json_array_size(value) : json_object_size(value));
+    else if (last == '+')
+        printf("%.12g\n", sum((json_t *)(size_t)value));
+    else if (json_is_string(value))
+        printf("%s\n", json_string_value(value));
+    else
+        json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_COMPACT), printf("\n");
+    json_decref(root);
+    return 0;
+}
+
+static int print_row(void *context, int count, char **values, char **names)
+{
+    (void)context, (void)names;
+    for (int i = 0; i < count; i++)
+        printf("%s%s", i ? "|" : "", values[i] ? values[i] : "");
+    printf("\n");
+    return 0;
+}
+
+static int peek_sql(const char *path, const char *sql)
+{
+    sqlite3 *db;
+    char *message = NULL;
+    int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL);
+    if (rc == SQLITE_OK) {
+        sqlite3_busy_timeout(db, 5000);
+        rc = sqlite3_exec(db, sql, print_row, NULL, &message);
+    }
+    if (rc != SQLITE_OK)
+        fprintf(stderr, "%s: %s\n", path, message ? message : sqlite3_errmsg(db));
+    sqlite3_free(message);
+    sqlite3_close(db);
+    return rc != SQLITE_OK;
+}
+
+static int listen_forever(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t bytes = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, bytes) != 0 || listen(fd, 1) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &bytes) != 0)
+        return 1;
+    printf("%d\n", ntohs(address.sin_port));
+    fflush(stdout);
+    pause();
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "json") == 0)
+        return peek_json(argv[2]);
+    if (argc == 4 && strcmp(argv[1], "sql") == 0)
+        return peek_sql(argv[2], argv[3]);
+    if (argc == 2 && strcmp(argv[1], "listen") == 0)
+        return listen_forever();
+    fprintf(stderr, "usage: peek json PATH | sql DATABASE QUERY | listen\n");
+    return 2;
+}

@@ -1,0 +1,96 @@
+#!/bin/sh
+# What programs and people read of a run: the stats socket while it works, the run store after.
+. tests/e2e/lib.sh
+steps=40
+make_config $steps
+start busy
+wait_step busy 1 || fail "the run ended before it could be asked"
+
+"$RETAKE" stats "$work/busy" --json >"$work/stats.json" || fail "no answer"
+for path in run step steps version weights_hash phase waits_for workers leases queues.store metrics evaluation \
+    seconds.sampling seconds.training seconds.weights seconds.evaluation seconds.waiting eta_seconds events \
+    leases.open leases.queued leases.trained leases.filtered leases.stale leases.failed leases.cancelled \
+    leases.done leases.reissued leases.duplicate metrics.loss metrics.accuracy; do
+    field "$work/stats.json" $path >/dev/null || fail "stats has no $path"
+done
+same "$(field "$work/stats.json" steps)" $steps "steps"
+same "$(field "$work/stats.json" 'workers#')" 3 "workers: two actors and the learner"
+for i in 0 1 2; do
+    for key in name role state waits_for waits_ms tokens_per_second tokens active version leases isa; do
+        field "$work/stats.json" workers.$i.$key >/dev/null || fail "worker $i has no $key"
+    done
+done
+fates=0
+for fate in trained filtered stale failed cancelled; do
+    fates=$((fates + $(field "$work/stats.json" leases.$fate)))
+done
+same "$(field "$work/stats.json" leases.done)" $fates "leases done is the sum over fates"
+case $(field "$work/stats.json" phase) in
+sampling | training | evaluating | "sending weights" | "waiting for learner" | done) ;;
+*) fail "unknown phase $(field "$work/stats.json" phase)" ;;
+esac
+say "ok: every field, $fates leases done"
+
+# Time of an answer while the run works, process start and all. Printed; only a hang fails.
+times=
+for i in 1 2 3 4 5 6 7 8 9 10 11; do
+    begun=$(date +%s%N)
+    "$RETAKE" stats "$work/busy" --json >/dev/null 2>&1 || break
+    times="$times $((($(date +%s%N) - begun) / 1000))"
+done
+# shellcheck disable=SC2086
+sorted=$(printf '%s\n' $times | sort -n)
+say "answers within (us, sorted):" $sorted
+median=$(printf '%s\n' "$sorted" | sed -n 6p)
+[ "${median:-0}" -lt 2000000 ] || fail "the median answer took $median us"
+
+# A person's view, also of a run that still works.
+"$RETAKE" stats "$work/busy" >"$work/table" 2>/dev/null && { grep -q actor-0 "$work/table" || fail "no actor in the table"; }
+wait "$started"
+same $? 0 "exit code"
+
+for path in accuracy_before accuracy_after accuracy_before_interval.0 accuracy_after_interval.1 \
+    sampled_before.accuracy sampled_after.low sampled_after.high sampled_after.count \
+    steps tokens.sampled tokens.prefill tokens.trained seconds.total seconds.sampling seconds.training \
+    seconds.weights seconds.evaluation seconds.waiting weights_hash logprob.compared logprob.mismatched \
+    leases.trained leases.filtered leases.stale leases.failed leases.cancelled \
+    grades.correct grades.wrong grades.undecided restarts; do
+    field "$work/busy.json" $path >/dev/null || fail "the summary has no $path"
+done
+say "ok: summary complete"
+
+# Every lease ended exactly once, in one of the fates; rows and counters agree.
+rows=$(query "$work/busy" "SELECT count(*) FROM leases")
+same "$(query "$work/busy" "SELECT count(*) FROM leases
+    WHERE fate IN ('trained', 'filtered', 'stale', 'failed', 'cancelled') AND ended IS NOT NULL")" "$rows" "ended leases"
+same "$(field "$work/busy.json" leases+)" "$rows" "sum of the lease counters"
+for fate in trained filtered stale failed cancelled; do
+    same "$(field "$work/busy.json" leases.$fate)" \
+        "$(query "$work/busy" "SELECT count(*) FROM leases WHERE fate = '$fate'")" "leases $fate"
+done
+same "$(field "$work/busy.json" leases.trained)" $((steps * 4)) "leases trained: problems times steps"
+same "$(field "$work/busy.json" grades+)" $((steps * 16)) "grades: one a trajectory"
+say "ok: $rows leases, each ended once"
+
+# show: the run, a step, a problem, a trajectory with its thoughts and log-probs.
+"$RETAKE" show "$work/busy" >"$work/show" || fail "show"
+"$RETAKE" show "$work/busy" steps --json >"$work/show.json" || fail "show steps"
+same "$(field "$work/show.json" '#')" $steps "rows of show steps"
+id=$(query "$work/busy" "SELECT id FROM trajectories WHERE kind = 'base' AND length(thought_ends) >= 8 LIMIT 1")
+problem=$(query "$work/busy" "SELECT problem_id FROM trajectories WHERE id = $id")
+"$RETAKE" show "$work/busy" trajectory "$id" >"$work/show" || fail "show trajectory"
+for words in "[thought 1]" "[thought 2]" "log-prob" "</thought>" "prompt"; do
+    grep -q -F "$words" "$work/show" || fail "show trajectory has no $words: $(cat "$work/show")"
+done
+"$RETAKE" show "$work/busy" trajectory "$id" --json >"$work/show.json" || fail "show trajectory --json"
+same "$(field "$work/show.json" 'logprobs#')" "$(field "$work/show.json" 'response_ids#')" "a log-prob a token"
+same "$(field "$work/show.json" 'thoughts#')" "$(field "$work/show.json" 'thought_ends#')" "a text a thought"
+"$RETAKE" show "$work/busy" problem "$problem" >"$work/show" || fail "show problem"
+grep -q "$id" "$work/show" || fail "show problem does not list trajectory $id"
+"$RETAKE" show "$work/busy" step 3 >"$work/show" || fail "show step"
+"$RETAKE" show "$work/busy" workers >"$work/show" || fail "show workers"
+grep -q actor-1 "$work/show" || fail "show workers has no actor-1"
+refused show-nothing 1 "99999999" -- "$RETAKE" show "$work/busy" trajectory 99999999
+refused show-folder 2 "run.db" -- "$RETAKE" show "$work"
+refused stats-over 1 "no coordinator answers" -- "$RETAKE" stats "$work/busy" --timeout 300
+say "ok: show"

@@ -1,0 +1,41 @@
+#!/bin/sh
+# A role that cannot live ends the run with its reason; restarts are said, and the numbers kept.
+. tests/e2e/lib.sh
+make_config 40
+
+# An actor that is killed each time it comes: given up after some tries, with the actor's name.
+start hunted --set actors.count=1
+wait_step hunted 1 || fail "the run ended before an actor could be killed"
+tries=0
+while kill -0 "$started" 2>/dev/null; do
+    victim=$(role_process "$work/hunted" actor) && kill -9 "$victim" 2>/dev/null
+    tries=$((tries + 1))
+    [ $tries -lt 600 ] || fail "a role that dies again and again is started forever"
+    sleep 0.05
+done
+wait "$started"
+same $? 1 "exit code when an actor dies again and again"
+restarts=$(grep -c 'actor-0 was ended by signal 9; starting it again' "$work/hunted.err")
+[ "$restarts" -ge 2 ] || fail "restarts are not said"
+tail -1 "$work/hunted.err" | grep -q '^retake: gave up: actor-0 died 5 times in a row' ||
+    fail "the last line does not say who died: $(tail -1 "$work/hunted.err")"
+check_none_left "$work/hunted/" 3
+say "ok: gave up after $restarts restarts: $(tail -1 "$work/hunted.err")"
+
+# What was learned before is still there.
+run hunted --set actors.count=1 || fail "continued after giving up: exit code $?"
+same "$(field "$work/hunted.json" steps)" 40 "steps after giving up and going on"
+[ "$(query "$work/hunted" "SELECT count(*) FROM steps")" -ge 39 ] || fail "steps are missing"
+say "ok: goes on once the cause is gone"
+
+# A learner that cannot read its checkpoint: its own sentence, exit code 1, nothing restarted.
+cp -r "$work/hunted" "$work/broken"
+newest=$(ls -d "$work/broken/checkpoints"/step-* | tail -1)
+printf 'not a tensor' | dd of="$newest/model.safetensors" bs=1 seek=20 conv=notrunc 2>/dev/null
+run broken --set actors.count=1 --set steps=45
+same $? 1 "exit code with a broken checkpoint"
+tail -1 "$work/broken.err" | grep -q '^retake: gave up: learner ended the run: .*'"$(basename "$newest")" ||
+    fail "the last line does not name the checkpoint: $(tail -1 "$work/broken.err")"
+grep -q 'starting it again' "$work/broken.err" && fail "a role with an answer of its own is started again"
+check_none_left "$work/broken/" 3
+say "ok: broken checkpoint: $(tail -1 "$work/broken.err")"
