@@ -141,8 +141,9 @@ int cli_model_open(cli_model *model, const char *path, const char *dtype, const 
     if (rc == 0)
         rc = rt_tokenizer_load(&model->tokenizer, path, err);
     if (rc == 0 && rt_tokenizer_vocab(model->tokenizer) > model->weights->arch.vocab)
-        rc = rt_fail(err, RT_ERR_INPUT, "%s: its tokenizer has %d tokens, its weights only %d: wrong tokenizer",
-                     path, rt_tokenizer_vocab(model->tokenizer), model->weights->arch.vocab);
+        rc = rt_fail(err, RT_ERR_INPUT,
+                     "%s: its tokenizer has %d tokens, its weights only %d: wrong tokenizer", path,
+                     rt_tokenizer_vocab(model->tokenizer), model->weights->arch.vocab);
     if (rc == 0)
         rc = rt_ops_open(&model->ops, device, (int)threads, err);
     if (rc == 0)

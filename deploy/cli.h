@@ -17,7 +17,7 @@ typedef struct cli_sets {
 } cli_sets;
 
 typedef struct cli_option {
-    const char *name;     /* "--json" */
+    const char *name; /* "--json" */
     int kind;
     void *value;          /* bool *, const char **, int64_t *, double *, cli_sets * */
     const char *argument; /* shown in help: "DIR" */
@@ -29,7 +29,8 @@ typedef struct cli_command {
     int (*run)(int argc, char **argv); /* returns an exit code */
 } cli_command;
 
-/* Reads options and at most `words_max` plain words. Returns 0, 2 (usage error, said), or −1 after --help. */
+/* Reads options and at most `words_max` plain words. Returns 0, 2 (usage error, said), or −1 after
+ * --help. */
 int cli_parse(int argc, char **argv, const char *usage, const char *about,
               const cli_option *options, int options_count, const char **words, int *words_count,
               int words_max);
@@ -40,7 +41,8 @@ int cli_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Set by SIGINT and SIGTERM once cli_catch_signals was called. */
 const atomic_bool *cli_catch_signals(void);
 
-/* ---- a model opened for computing ------------------------------------------------------------- */
+/* ---- a model opened for computing -------------------------------------------------------------
+ */
 
 typedef struct cli_model {
     rt_weights *weights;
@@ -52,12 +54,14 @@ int cli_model_open(cli_model *model, const char *path, const char *dtype, const 
                    int64_t threads, rt_error *err);
 void cli_model_close(cli_model *model);
 
-/* ---- JSONL filters ------------------------------------------------------------------------------- */
+/* ---- JSONL filters
+ * ------------------------------------------------------------------------------- */
 
 /* Handles a batch of requests: answers[i] for requests[i] (NULL = bad line, answer already set). */
 typedef void cli_filter_fn(void *context, json_t **requests, json_t **answers, int count);
-/* Reads objects from stdin, writes one answer a line in the same order. Takes what is there at once (up to batch_max
- * lines), so that work can be batched and a caller that waits for each answer is not kept waiting. */
+/* Reads objects from stdin, writes one answer a line in the same order. Takes what is there at once
+ * (up to batch_max lines), so that work can be batched and a caller that waits for each answer is
+ * not kept waiting. */
 int cli_filter(cli_filter_fn *handle, void *context, int batch_max);
 json_t *cli_error_object(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Float that reads back to the same float32. */
@@ -66,7 +70,8 @@ json_t *cli_json_ids(const int32_t *ids, int count);
 /* {"ids": […]} → memory to rt_free; count −1: not a list of integers below vocab. */
 int32_t *cli_ids(const json_t *list, int vocab, int *count);
 
-/* ---- commands (one file each) -------------------------------------------------------------------- */
+/* ---- commands (one file each)
+ * -------------------------------------------------------------------- */
 
 int cmd_run(int argc, char **argv);
 int cmd_coordinator(int argc, char **argv);

@@ -22,7 +22,7 @@ typedef struct request {
 } request;
 
 static const char *const finish_names[] = {
-    [RT_END_EOS] = "eos", [RT_END_STOP] = "stop", [RT_END_LENGTH] = "length",
+    [RT_END_EOS] = "eos",       [RT_END_STOP] = "stop",       [RT_END_LENGTH] = "length",
     [RT_END_TERMINAL] = "stop", [RT_END_THOUGHTS] = "length", [RT_END_CONTEXT] = "length",
 };
 
@@ -50,7 +50,8 @@ static int read_stops(const json_t *root, request *r, rt_error *err)
     for (size_t i = 0; i < count; i++) {
         r->stops[i] = json_string_value(json_array_get(list, i));
         if (!r->stops[i] || !*r->stops[i])
-            return rt_fail(err, RT_ERR_INPUT, "\"stop\" must be a list of texts that are not empty");
+            return rt_fail(err, RT_ERR_INPUT,
+                           "\"stop\" must be a list of texts that are not empty");
     }
     r->sampling.stops = r->stops;
     r->sampling.stops_count = (int)count;
@@ -61,7 +62,8 @@ static int read_prompt(const generator *g, const json_t *root, request *r, rt_er
 {
     const json_t *text = json_object_get(root, "text"), *ids = json_object_get(root, "ids");
     if (json_object_get(root, "messages"))
-        return rt_fail(err, RT_ERR_INPUT, "\"messages\" needs a chat template, which this build cannot render; "
+        return rt_fail(err, RT_ERR_INPUT,
+                       "\"messages\" needs a chat template, which this build cannot render; "
                        "give \"text\" with the template applied, or \"ids\"");
     if (json_is_string(text))
         return rt_tokenizer_encode(g->model.tokenizer, json_string_value(text),
@@ -115,11 +117,12 @@ static json_t *completion_object(const generator *g, const rt_completion *c)
     rt_buf_add(&text, "", 0);
     rt_tokenizer_decode(g->model.tokenizer, c->ids, (size_t)c->ids_count, &text);
     size_t valid = rt_utf8_valid(text.data, text.bytes);
-    json_t *object = json_pack("{s:o, s:o, s:o, s:s}", "ids", cli_json_ids(c->ids, c->ids_count), "text",
-                               json_stringn(text.data, valid), "logprobs", logprobs, "finish",
-                               finish_names[c->end]);
+    json_t *object = json_pack("{s:o, s:o, s:o, s:s}", "ids", cli_json_ids(c->ids, c->ids_count),
+                               "text", json_stringn(text.data, valid), "logprobs", logprobs,
+                               "finish", finish_names[c->end]);
     if (g->defaults.delimiter)
-        json_object_set_new(object, "thought_ends", cli_json_ids(c->thought_ends, c->thoughts_count));
+        json_object_set_new(object, "thought_ends",
+                            cli_json_ids(c->thought_ends, c->thoughts_count));
     rt_buf_free(&text);
     return object;
 }
@@ -214,7 +217,8 @@ int cmd_generate(int argc, char **argv)
         {"--top-p", OPTION_REAL, &g.defaults.top_p, "P", "default 1: off"},
         {"--top-k", OPTION_INTEGER, &top_k, "K", "default 0: off"},
         {"--seed", OPTION_INTEGER, &seed, "N", "same seed, same text (default 1)"},
-        {"--thoughts", OPTION_FLAG, &thoughts, NULL, "think in thoughts: end after one that holds \\boxed{"},
+        {"--thoughts", OPTION_FLAG, &thoughts, NULL,
+         "think in thoughts: end after one that holds \\boxed{"},
         {"--slots", OPTION_INTEGER, &slots, "N", "sequences decoded together (default 64)"},
         {"--dtype", OPTION_TEXT, &dtype, "f32|bf16", "weights in memory (default f32)"},
         {"--device", OPTION_TEXT, &device, "cpu|ref", "backend (default cpu)"},
@@ -222,16 +226,19 @@ int cmd_generate(int argc, char **argv)
     };
     int words;
     int rc = cli_parse(argc, argv, "generate MODEL [--prompt TEXT] …",
-                       "Samples text. Filter: {\"text\"|\"ids\", \"n\"?, \"max_tokens\"?, \"temperature\"?, \"top_p\"?, "
-                       "\"top_k\"?, \"seed\"?, \"stop\"?} → {\"completions\": [{\"ids\", \"text\", \"logprobs\", \"finish\"}]}.",
+                       "Samples text. Filter: {\"text\"|\"ids\", \"n\"?, \"max_tokens\"?, "
+                       "\"temperature\"?, \"top_p\"?, "
+                       "\"top_k\"?, \"seed\"?, \"stop\"?} → {\"completions\": [{\"ids\", \"text\", "
+                       "\"logprobs\", \"finish\"}]}.",
                        options, RT_COUNT(options), &path, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
     if (words != 1)
         return cli_usage("which model? usage: retake generate MODEL");
     if (g.n < 1 || g.n > SAMPLES_MAX || tokens < 1 || slots < 1 || top_k < 0 || seed < 0)
-        return cli_usage("--n is 1 to %d, --max-tokens and --slots at least 1, --top-k and --seed at least 0",
-                         SAMPLES_MAX);
+        return cli_usage(
+            "--n is 1 to %d, --max-tokens and --slots at least 1, --top-k and --seed at least 0",
+            SAMPLES_MAX);
     g.defaults.max_tokens = (int)tokens;
     g.defaults.top_k = (int)top_k;
     g.defaults.seed = (uint64_t)seed;

@@ -13,14 +13,16 @@ int cmd_sft(int argc, char **argv)
     const char *path, *dir = NULL;
     cli_sets sets = {.count = 0};
     const cli_option options[] = {
-        {"--run", OPTION_TEXT, &dir, "DIR", "run folder (default runs/NAME); an existing one continues"},
+        {"--run", OPTION_TEXT, &dir, "DIR",
+         "run folder (default runs/NAME); an existing one continues"},
         {"--set", OPTION_SETS, &sets, "key=value", "overrides a config key, may repeat"},
     };
     int words;
-    int rc = cli_parse(argc, argv, "sft CONFIG [--run DIR] [--set key=value]…",
-                       "Supervised fine-tuning on the tasks' own solutions or on sft.data (JSONL with prompt and\n"
-                       "completion). Writes DIR/export as a Hugging Face folder and prints one JSON object.",
-                       options, RT_COUNT(options), &path, &words, 1);
+    int rc = cli_parse(
+        argc, argv, "sft CONFIG [--run DIR] [--set key=value]…",
+        "Supervised fine-tuning on the tasks' own solutions or on sft.data (JSONL with prompt and\n"
+        "completion). Writes DIR/export as a Hugging Face folder and prints one JSON object.",
+        options, RT_COUNT(options), &path, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
     if (words != 1)
@@ -51,7 +53,8 @@ int cmd_sft(int argc, char **argv)
     return rc;
 }
 
-/* ---- config ------------------------------------------------------------------------------------- */
+/* ---- config -------------------------------------------------------------------------------------
+ */
 
 int cmd_config(int argc, char **argv)
 {
@@ -65,8 +68,8 @@ int cmd_config(int argc, char **argv)
         {"--set", OPTION_SETS, &sets, "key=value", "overrides a config key, may repeat"},
     };
     int words;
-    int rc = cli_parse(argc, argv, "config --defaults | --docs | --check FILE", "The configuration schema.", options,
-                       RT_COUNT(options), NULL, &words, 0);
+    int rc = cli_parse(argc, argv, "config --defaults | --docs | --check FILE",
+                       "The configuration schema.", options, RT_COUNT(options), NULL, &words, 0);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
     if (defaults + docs + (check != NULL) != 1)
@@ -89,7 +92,8 @@ int cmd_config(int argc, char **argv)
     return 0;
 }
 
-/* ---- stats --------------------------------------------------------------------------------------- */
+/* ---- stats
+ * --------------------------------------------------------------------------------------- */
 
 /* A run folder stands for its own stats socket. */
 static int stats_endpoint(const char *given, rt_buf *endpoint, rt_error *err)
@@ -148,7 +152,9 @@ static int watch(void *socket, const char *endpoint, int64_t timeout_ms, bool js
     do {
         if (ask_once(socket, timeout_ms, &answer) != 0) {
             if (!stop || !atomic_load(stop)) {
-                fprintf(stderr, "retake: no coordinator answers at %s; is the run over, or the endpoint another one?\n",
+                fprintf(stderr,
+                        "retake: no coordinator answers at %s; is the run over, or the endpoint "
+                        "another one?\n",
                         endpoint);
                 rc = 1;
             }
@@ -170,12 +176,14 @@ int cmd_stats(int argc, char **argv)
     const cli_option options[] = {
         {"--json", OPTION_FLAG, &json, NULL, "the answer as it is"},
         {"--watch", OPTION_FLAG, &repeat, NULL, "again every second until Ctrl-C"},
-        {"--timeout", OPTION_INTEGER, &timeout_ms, "MS", "how long to wait for an answer (default 3000)"},
+        {"--timeout", OPTION_INTEGER, &timeout_ms, "MS",
+         "how long to wait for an answer (default 3000)"},
     };
     int words;
-    int rc = cli_parse(argc, argv, "stats ENDPOINT|RUN [--json] [--watch]",
-                       "Asks a running coordinator: step, workers and what they wait for, leases, metrics.", options,
-                       RT_COUNT(options), &given, &words, 1);
+    int rc = cli_parse(
+        argc, argv, "stats ENDPOINT|RUN [--json] [--watch]",
+        "Asks a running coordinator: step, workers and what they wait for, leases, metrics.",
+        options, RT_COUNT(options), &given, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
     if (words != 1)

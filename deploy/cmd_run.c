@@ -19,12 +19,14 @@ static void print_accuracy(const json_t *root, const char *title, const char *be
     const json_t *from = json_object_get(root, before), *to = json_object_get(root, after);
     if (!json_is_object(from) || !json_is_object(to))
         return;
-    printf("%-18s %.3f [%.3f, %.3f]  →  %.3f [%.3f, %.3f]   (%lld held-out problems, 95 %% interval)\n", title,
-           json_number_value(json_object_get(from, "accuracy")),
+    printf("%-18s %.3f [%.3f, %.3f]  →  %.3f [%.3f, %.3f]   (%lld held-out problems, 95 %% "
+           "interval)\n",
+           title, json_number_value(json_object_get(from, "accuracy")),
            json_number_value(json_object_get(from, "low")),
            json_number_value(json_object_get(from, "high")),
            json_number_value(json_object_get(to, "accuracy")),
-           json_number_value(json_object_get(to, "low")), json_number_value(json_object_get(to, "high")),
+           json_number_value(json_object_get(to, "low")),
+           json_number_value(json_object_get(to, "high")),
            (long long)json_number_value(json_object_get(to, "count")));
 }
 
@@ -36,11 +38,9 @@ static void print_pairs(const json_t *root, const char *title, const char *key)
     printf("%-18s", title);
     const char *name;
     json_t *value;
-    json_object_foreach(object, name, value)
-        if (json_is_integer(value))
-            printf("%s %lld  ", name, (long long)json_integer_value(value));
-        else
-            printf("%s %.2f  ", name, json_number_value(value));
+    json_object_foreach(object, name, value) if (json_is_integer(value))
+        printf("%s %lld  ", name, (long long)json_integer_value(value));
+    else printf("%s %.2f  ", name, json_number_value(value));
     printf("\n");
 }
 
@@ -56,10 +56,11 @@ static void print_summary(const json_t *root, const rt_config *config)
     const json_t *logprob = json_object_get(root, "logprob");
     long long compared = (long long)json_number_value(json_object_get(logprob, "compared"));
     long long mismatched = (long long)json_number_value(json_object_get(logprob, "mismatched"));
-    printf("%-18s %lld compared between actors and learner, %lld differ in any bit\n", "log-probs", compared,
-           mismatched);
+    printf("%-18s %lld compared between actors and learner, %lld differ in any bit\n", "log-probs",
+           compared, mismatched);
     printf("%-18s %s\n", "weights hash", json_string_value(json_object_get(root, "weights_hash")));
-    printf("%-18s %s (the newest checkpoint is the trained model)\n", "run folder", config->run.dir);
+    printf("%-18s %s (the newest checkpoint is the trained model)\n", "run folder",
+           config->run.dir);
 }
 
 static int finish(const rt_config *config, const supervisor_result *result, bool json)
@@ -90,20 +91,24 @@ int cmd_run(int argc, char **argv)
     bool json = false, quiet = false;
     cli_sets sets = {.count = 0};
     const cli_option options[] = {
-        {"--run", OPTION_TEXT, &dir, "DIR", "run folder (default runs/NAME); an existing one continues"},
+        {"--run", OPTION_TEXT, &dir, "DIR",
+         "run folder (default runs/NAME); an existing one continues"},
         {"--json", OPTION_FLAG, &json, NULL, "the summary as one JSON object"},
         {"--quiet", OPTION_FLAG, &quiet, NULL, "no progress, only errors"},
         {"--set", OPTION_SETS, &sets, "key=value", "overrides a config key, may repeat"},
     };
     int words;
-    int rc = cli_parse(argc, argv, "run CONFIG [--run DIR] [--json] [--set key=value]…",
-                       "Starts coordinator, learner and actors of one config on this machine, supervises them and ends\n"
-                       "with the trained model and a summary. Ctrl-C saves; the same command continues.",
-                       options, RT_COUNT(options), &path, &words, 1);
+    int rc = cli_parse(
+        argc, argv, "run CONFIG [--run DIR] [--json] [--set key=value]…",
+        "Starts coordinator, learner and actors of one config on this machine, supervises them and "
+        "ends\n"
+        "with the trained model and a summary. Ctrl-C saves; the same command continues.",
+        options, RT_COUNT(options), &path, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
     if (words != 1)
-        return cli_usage("which config? usage: retake run CONFIG (try deploy/configs/quickstart.yaml)");
+        return cli_usage(
+            "which config? usage: retake run CONFIG (try deploy/configs/quickstart.yaml)");
     rt_config config;
     rt_error err;
     if (run_config_load(&config, path, dir, sets.items, sets.count, &err) != 0)
@@ -127,7 +132,8 @@ int cmd_run(int argc, char **argv)
         if (rc == 0)
             rc = finish(&config, &result, json);
         else if (rc == 130)
-            fprintf(stderr, "retake: stopped; the same command continues from %s\n", config.run.dir);
+            fprintf(stderr, "retake: stopped; the same command continues from %s\n",
+                    config.run.dir);
         else
             fprintf(stderr, "retake: %s\n", result.error.message);
     }
@@ -138,7 +144,8 @@ int cmd_run(int argc, char **argv)
     return rc;
 }
 
-/* ---- single roles ---------------------------------------------------------------------------------- */
+/* ---- single roles
+ * ---------------------------------------------------------------------------------- */
 
 typedef struct role_flags {
     const char *name;
@@ -192,7 +199,8 @@ static int run_role(int argc, char **argv, const char *usage, const char *about,
         /* the coordinator takes the two above, the learner three, an actor all */
         {"--unreachable", OPTION_INTEGER, &flags.unreachable_s, "SECONDS",
          "give up when no coordinator answers for so long (default 600)"},
-        {"--name", OPTION_TEXT, &flags.name, "NAME", "name of this worker, unique (default actor-HOST-PID)"},
+        {"--name", OPTION_TEXT, &flags.name, "NAME",
+         "name of this worker, unique (default actor-HOST-PID)"},
     };
     bool is_actor = strcmp(role, "actor") == 0, is_coordinator = strcmp(role, "coordinator") == 0;
     int words, taken = is_actor ? 4 : is_coordinator ? 2 : 3;
@@ -235,20 +243,21 @@ static int run_role(int argc, char **argv, const char *usage, const char *about,
 int cmd_coordinator(int argc, char **argv)
 {
     return run_role(argc, argv, "coordinator CONFIG [--run DIR] [--set key=value]…",
-                    "One role of a run: plans, leases, weight store, run store, stats.", "coordinator",
-                    role_coordinator);
+                    "One role of a run: plans, leases, weight store, run store, stats.",
+                    "coordinator", role_coordinator);
 }
 
 int cmd_learner(int argc, char **argv)
 {
     return run_role(argc, argv, "learner CONFIG [--run DIR] [--set key=value]…",
-                    "One role of a run: turns batches into new weights, writes checkpoints.", "learner",
-                    role_learner);
+                    "One role of a run: turns batches into new weights, writes checkpoints.",
+                    "learner", role_learner);
 }
 
 int cmd_actor(int argc, char **argv)
 {
-    return run_role(argc, argv, "actor CONFIG [--run DIR] [--name NAME] [--set key=value]…",
-                    "One role of a run: samples and grades. Any number, started and ended at any time.", "actor",
-                    role_actor);
+    return run_role(
+        argc, argv, "actor CONFIG [--run DIR] [--name NAME] [--set key=value]…",
+        "One role of a run: samples and grades. Any number, started and ended at any time.",
+        "actor", role_actor);
 }

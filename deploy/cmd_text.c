@@ -5,7 +5,8 @@
 #include "deploy/cli.h"
 #include "tasks/tasks.h"
 
-/* ---- tokenize ---------------------------------------------------------------------------------- */
+/* ---- tokenize ----------------------------------------------------------------------------------
+ */
 
 static json_t *tokenize_text(const rt_tokenizer *tokenizer, const json_t *text)
 {
@@ -62,7 +63,8 @@ static void tokenize_batch(void *context, json_t **requests, json_t **answers, i
     for (int i = 0; i < count; i++) {
         if (!requests[i])
             continue;
-        json_t *text = json_object_get(requests[i], "text"), *ids = json_object_get(requests[i], "ids");
+        json_t *text = json_object_get(requests[i], "text"),
+               *ids = json_object_get(requests[i], "ids");
         answers[i] = text  ? tokenize_text(context, text)
                      : ids ? detokenize(context, ids)
                            : cli_error_object("give \"text\" or \"ids\"");
@@ -73,9 +75,11 @@ int cmd_tokenize(int argc, char **argv)
 {
     const char *path;
     int words;
-    int rc = cli_parse(argc, argv, "tokenize MODEL < requests.jsonl",
-                       "Filter: {\"text\"} → {\"ids\"}; {\"ids\"} → {\"text\"}. Special tokens inside a text are "
-                       "recognised, none are added.", NULL, 0, &path, &words, 1);
+    int rc = cli_parse(
+        argc, argv, "tokenize MODEL < requests.jsonl",
+        "Filter: {\"text\"} → {\"ids\"}; {\"ids\"} → {\"text\"}. Special tokens inside a text are "
+        "recognised, none are added.",
+        NULL, 0, &path, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
     if (words != 1)
@@ -89,7 +93,8 @@ int cmd_tokenize(int argc, char **argv)
     return rc;
 }
 
-/* ---- score --------------------------------------------------------------------------------------- */
+/* ---- score
+ * --------------------------------------------------------------------------------------- */
 
 typedef struct scorer {
     cli_model model;
@@ -135,7 +140,8 @@ static void score_batch(void *context, json_t **requests, json_t **answers, int 
         int n;
         int32_t *ids = cli_ids(json_object_get(requests[i], "ids"), vocab, &n);
         if (n < 0)
-            answers[i] = cli_error_object("\"ids\" must be a list of whole numbers from 0 to %d", vocab - 1);
+            answers[i] = cli_error_object("\"ids\" must be a list of whole numbers from 0 to %d",
+                                          vocab - 1);
         else if (n > s->tokens_max)
             answers[i] = cli_error_object("%d ids, the model's context is %d", n, s->tokens_max);
         else
@@ -157,7 +163,8 @@ int cmd_score(int argc, char **argv)
     };
     int words;
     int rc = cli_parse(argc, argv, "score MODEL [--temperature T] < requests.jsonl",
-                       "Filter: {\"ids\": […]} → {\"logprobs\": [null, …]}; entry i = log p(ids[i] given those before).",
+                       "Filter: {\"ids\": […]} → {\"logprobs\": [null, …]}; entry i = log p(ids[i] "
+                       "given those before).",
                        options, RT_COUNT(options), &path, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
@@ -180,7 +187,8 @@ int cmd_score(int argc, char **argv)
     return rc;
 }
 
-/* ---- grade --------------------------------------------------------------------------------------- */
+/* ---- grade
+ * --------------------------------------------------------------------------------------- */
 
 static void grade_batch(void *context, json_t **requests, json_t **answers, int count)
 {
@@ -198,10 +206,11 @@ static void grade_batch(void *context, json_t **requests, json_t **answers, int 
                                    &err) != 0)
             answers[i] = cli_error_object("%s", err.message);
         else
-            answers[i] = json_pack("{s:s, s:o, s:f}", "grade", rt_grade_name(verdict.grade), "extracted",
-                                   *verdict.extracted ? json_text(verdict.extracted, strlen(verdict.extracted))
-                                                      : json_null(),
-                                   "reward", verdict.reward);
+            answers[i] = json_pack(
+                "{s:s, s:o, s:f}", "grade", rt_grade_name(verdict.grade), "extracted",
+                *verdict.extracted ? json_text(verdict.extracted, strlen(verdict.extracted))
+                                   : json_null(),
+                "reward", verdict.reward);
     }
 }
 
@@ -213,7 +222,8 @@ int cmd_grade(int argc, char **argv)
     };
     int words;
     int rc = cli_parse(argc, argv, "grade [--grader G] < requests.jsonl",
-                       "Filter: {\"response\", \"gold\"} → {\"grade\": correct|wrong|undecided, \"extracted\", \"reward\"}.",
+                       "Filter: {\"response\", \"gold\"} → {\"grade\": correct|wrong|undecided, "
+                       "\"extracted\", \"reward\"}.",
                        options, RT_COUNT(options), NULL, &words, 0);
     if (rc != 0)
         return rc < 0 ? 0 : rc;

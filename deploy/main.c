@@ -9,28 +9,39 @@
 #include "proto/proto.h"
 
 static const cli_command commands[] = {
-    {"run", "CONFIG [--run DIR] [--json] [--set key=value]…", "train: start every role here, supervise, sum up", cmd_run},
-    {"coordinator", "CONFIG [--run DIR] [--set key=value]…", "one role: plans, leases, weights, run store, stats", cmd_coordinator},
-    {"learner", "CONFIG [--run DIR] [--set key=value]…", "one role: trains on batches", cmd_learner},
-    {"actor", "CONFIG [--run DIR] [--name NAME] [--set key=value]…", "one role: samples and grades", cmd_actor},
-    {"sft", "CONFIG [--run DIR] [--set key=value]…", "supervised fine-tuning, also from random weights", cmd_sft},
-    {"eval", "MODEL --task T | --data F [--k K] [--limit N] [--json]", "accuracy, pass@k, majority@k", cmd_eval},
+    {"run", "CONFIG [--run DIR] [--json] [--set key=value]…",
+     "train: start every role here, supervise, sum up", cmd_run},
+    {"coordinator", "CONFIG [--run DIR] [--set key=value]…",
+     "one role: plans, leases, weights, run store, stats", cmd_coordinator},
+    {"learner", "CONFIG [--run DIR] [--set key=value]…", "one role: trains on batches",
+     cmd_learner},
+    {"actor", "CONFIG [--run DIR] [--name NAME] [--set key=value]…", "one role: samples and grades",
+     cmd_actor},
+    {"sft", "CONFIG [--run DIR] [--set key=value]…",
+     "supervised fine-tuning, also from random weights", cmd_sft},
+    {"eval", "MODEL --task T | --data F [--k K] [--limit N] [--json]",
+     "accuracy, pass@k, majority@k", cmd_eval},
     {"generate", "MODEL [--prompt TEXT] […]", "sample text, or a JSONL filter", cmd_generate},
     {"tokenize", "MODEL", "JSONL filter: text ↔ ids", cmd_tokenize},
     {"score", "MODEL [--temperature T]", "JSONL filter: log-probs of ids", cmd_score},
     {"grade", "[--grader G]", "JSONL filter: response and gold → grade", cmd_grade},
-    {"verify", "MODEL REFERENCE.safetensors [--dtype f32|bf16]", "compare with reference logits and gradients", cmd_verify},
+    {"verify", "MODEL REFERENCE.safetensors [--dtype f32|bf16]",
+     "compare with reference logits and gradients", cmd_verify},
     {"export", "RUN|CHECKPOINT --to DIR", "write a Hugging Face folder", cmd_export},
-    {"show", "RUN [problem ID | trajectory ID | step N | workers | events]", "read the run store", cmd_show},
+    {"show", "RUN [problem ID | trajectory ID | step N | workers | events]", "read the run store",
+     cmd_show},
     {"stats", "ENDPOINT|RUN [--json] [--watch]", "ask a running coordinator", cmd_stats},
     {"config", "--defaults | --docs | --check FILE", "the configuration schema", cmd_config},
-    {"bench", "[MODEL] [--json]", "tokens per second, and shares of this machine's roof", cmd_bench},
+    {"bench", "[MODEL] [--json]", "tokens per second, and shares of this machine's roof",
+     cmd_bench},
 };
 
 static void print_help(FILE *out)
 {
-    fprintf(out, "retake %s: post-train language models on problems with checkable answers\n\n"
-                 "usage: retake COMMAND …   (retake COMMAND --help says more)\n\n", RT_VERSION);
+    fprintf(out,
+            "retake %s: post-train language models on problems with checkable answers\n\n"
+            "usage: retake COMMAND …   (retake COMMAND --help says more)\n\n",
+            RT_VERSION);
     for (size_t i = 0; i < RT_COUNT(commands); i++)
         fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].about);
     fprintf(out, "\nfirst run: retake run deploy/configs/quickstart.yaml\n");
@@ -74,7 +85,7 @@ int main(int argc, char **argv)
     for (size_t i = 1; i < RT_COUNT(commands); i++)
         if (rt_edit_distance(argv[1], commands[i].name) < rt_edit_distance(argv[1], nearest))
             nearest = commands[i].name;
-    fprintf(stderr, "retake: no command \"%s\"; did you mean \"%s\"? (retake help lists them)\n", argv[1],
-            nearest);
+    fprintf(stderr, "retake: no command \"%s\"; did you mean \"%s\"? (retake help lists them)\n",
+            argv[1], nearest);
     return 2;
 }

@@ -19,8 +19,8 @@ static char *default_dir(const char *path)
     return rt_format("runs/%.*s", (int)RT_MAX(bytes, 1), name);
 }
 
-int run_config_load(rt_config *config, const char *path, const char *run_dir, const char *const *sets,
-                    int sets_count, rt_error *err)
+int run_config_load(rt_config *config, const char *path, const char *run_dir,
+                    const char *const *sets, int sets_count, rt_error *err)
 {
     int rc = rt_config_load(config, path, sets, sets_count, err);
     if (rc != 0)
@@ -31,7 +31,8 @@ int run_config_load(rt_config *config, const char *path, const char *run_dir, co
         config->run.dir = dir;
     }
     if (!*config->model.path)
-        rc = rt_fail(err, RT_ERR_USAGE, "%s: no model; add a line like `model: deploy/models/tiny`", path);
+        rc = rt_fail(err, RT_ERR_USAGE, "%s: no model; add a line like `model: deploy/models/tiny`",
+                     path);
     else if (config->tasks_count == 0 && !*config->sft.data)
         rc = rt_fail(err, RT_ERR_USAGE, "%s: no task; add a line like `task: chain`", path);
     if (rc != 0)
@@ -49,7 +50,8 @@ int run_config_check(const rt_config *config, rt_error *err)
     if (rc == 0)
         rc = rt_tokenizer_load(&tokenizer, model, err);
     if (rc == 0 && rt_tokenizer_vocab(tokenizer) > arch.vocab)
-        rc = rt_fail(err, RT_ERR_INPUT, "%s: its tokenizer has %d tokens, its weights only %d: wrong tokenizer", model,
+        rc = rt_fail(err, RT_ERR_INPUT,
+                     "%s: its tokenizer has %d tokens, its weights only %d: wrong tokenizer", model,
                      rt_tokenizer_vocab(tokenizer), arch.vocab);
     if (rc == 0)
         rc = rt_taskset_load(&tasks, config, err);
@@ -69,7 +71,8 @@ static bool has_begun(const rt_config *config)
     return begun;
 }
 
-/* The folder's own config decides whether this is a continuation; before anything was earned it may change. */
+/* The folder's own config decides whether this is a continuation; before anything was earned it may
+ * change. */
 static int compare_with_earlier(const rt_config *config, const char *path, rt_error *err)
 {
     if (!rt_file_exists(path) || !has_begun(config))
@@ -80,7 +83,8 @@ static int compare_with_earlier(const rt_config *config, const char *path, rt_er
         return rt_error_prefix(err, "the folder's own config"), rc;
     if (rt_config_fingerprint(&earlier) != rt_config_fingerprint(config))
         rc = rt_fail(err, RT_ERR_USAGE,
-                     "%s holds a run of another configuration; give --run another folder, or remove it to start over",
+                     "%s holds a run of another configuration; give --run another folder, or "
+                     "remove it to start over",
                      config->run.dir);
     rt_config_free(&earlier);
     return rc;
@@ -108,11 +112,11 @@ int run_folder_lock(const char *dir, int *lock, rt_error *err)
     int rc = 0;
     *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (*lock < 0)
-        rc = rt_fail(err, RT_ERR_IO, "cannot write in %s: %s; choose another folder with --run", dir,
-                     strerror(errno));
+        rc = rt_fail(err, RT_ERR_IO, "cannot write in %s: %s; choose another folder with --run",
+                     dir, strerror(errno));
     else if (flock(*lock, LOCK_EX | LOCK_NB) != 0) {
-        rc = rt_fail(err, RT_ERR_STATE, "another retake works in %s; wait for it or give --run another folder",
-                     dir);
+        rc = rt_fail(err, RT_ERR_STATE,
+                     "another retake works in %s; wait for it or give --run another folder", dir);
         close(*lock);
     }
     rt_free(path);

@@ -13,17 +13,18 @@
 #include "base/config.h"
 #include "model/model.h"
 
-/* ---- objective: per-token terms, pure functions ------------------------------------------------- */
+/* ---- objective: per-token terms, pure functions -------------------------------------------------
+ */
 
 /* Sequence i owns the entries [first[i], first[i+1]) of the token arrays. mask 0 = not trained. */
 typedef struct rt_terms {
     int sequences;
-    const int32_t *first;        // (N + 1)
-    const float *logp;           // (E) now
-    const float *old_logp;       // (E) behaviour
-    const float *ref_logp;       // (E) or NULL
-    const uint8_t *mask;         // (E)
-    const double *advantage;     // (N)
+    const int32_t *first;    // (N + 1)
+    const float *logp;       // (E) now
+    const float *old_logp;   // (E) behaviour
+    const float *ref_logp;   // (E) or NULL
+    const uint8_t *mask;     // (E)
+    const double *advantage; // (N)
     /* Denominators of the WHOLE optimizer batch, so that a loss never depends on how it is cut. */
     int64_t batch_sequences, batch_tokens;
 } rt_terms;
@@ -34,31 +35,34 @@ typedef struct rt_term_stats {
 } rt_term_stats;
 
 /* Adds to *stats and writes g (E) = d loss / d logp. Equations: x = −A·r (or clipped, dual-clipped,
- * stop-gradient-weighted), r per token (Schulman 2017) or per sequence (GSPO), + kl_coef·k{1,2,3}. */
+ * stop-gradient-weighted), r per token (Schulman 2017) or per sequence (GSPO), + kl_coef·k{1,2,3}.
+ */
 void rt_objective_terms(const rt_objective *objective, const rt_terms *terms, float *g,
                         rt_term_stats *stats);
 
-/* ---- optimizer ---------------------------------------------------------------------------------- */
+/* ---- optimizer ----------------------------------------------------------------------------------
+ */
 
 typedef struct rt_optimizer {
-    float *m, *v;                /* (count) moments */
+    float *m, *v; /* (count) moments */
     size_t count;
-    int64_t updates;             /* done so far: bias correction, schedule */
+    int64_t updates; /* done so far: bias correction, schedule */
 } rt_optimizer;
 double rt_learning_rate(const rt_config *config, int64_t update, int64_t updates_total);
 
-/* ---- learner: one model in training ---------------------------------------------------------------- */
+/* ---- learner: one model in training
+ * ---------------------------------------------------------------- */
 
 typedef struct rt_learner rt_learner;
 
 typedef struct rt_sequence {
     uint64_t trajectory;
-    const int32_t *ids;          // (prompt_tokens + response_tokens)
-    const float *old_logp;       // (response_tokens); NULL: supervised
-    const float *weight;         // (response_tokens) supervised weights; NULL: 1
+    const int32_t *ids;    // (prompt_tokens + response_tokens)
+    const float *old_logp; // (response_tokens); NULL: supervised
+    const float *weight;   // (response_tokens) supervised weights; NULL: 1
     int prompt_tokens, response_tokens, suffix_start;
     double advantage;
-    bool stale;                  /* sampled with older weights: its log-probs differ by nature */
+    bool stale; /* sampled with older weights: its log-probs differ by nature */
 } rt_sequence;
 
 typedef struct rt_update_stats {
@@ -71,10 +75,11 @@ typedef struct rt_update_stats {
  * continue, or NULL. */
 int rt_learner_new(rt_learner **learner, const rt_config *config, const char *from, rt_error *err);
 void rt_learner_free(rt_learner **learner);
-/* Trains on one batch: cut into `updates` optimizer steps in sequence order (whole groups of equal prompt stay
- * together), each cut into micro-batches by token budget. stop (may be NULL) is looked at between
- * micro-batches: set = RT_ERR_STOPPED and the weights are those before the call only if no
- * optimizer step was done; *updates_done says how many were. NaN: RT_ERR_MATH, nothing applied. */
+/* Trains on one batch: cut into `updates` optimizer steps in sequence order (whole groups of equal
+ * prompt stay together), each cut into micro-batches by token budget. stop (may be NULL) is looked
+ * at between micro-batches: set = RT_ERR_STOPPED and the weights are those before the call only if
+ * no optimizer step was done; *updates_done says how many were. NaN: RT_ERR_MATH, nothing applied.
+ */
 int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
                     const atomic_bool *stop, int *updates_done, rt_update_stats *stats,
                     rt_error *err);
@@ -90,23 +95,28 @@ void rt_learner_set_version(rt_learner *learner, int64_t version);
 /* Progress counters for heartbeats; any thread. */
 uint64_t rt_learner_tokens(const rt_learner *learner);
 
-/* ---- checkpoints ---------------------------------------------------------------------------------- */
+/* ---- checkpoints
+ * ---------------------------------------------------------------------------------- */
 
-/* DIR/step-NNNNNN: config.json, model.safetensors (working weights), optimizer.safetensors (master, m, v),
- * state.json (version, updates, fingerprint, hashes), tokenizer files. Written beside, fsynced, renamed;
- * older ones beyond `kept` are removed only after. Full disk or no permission: a sentence, the last good one stays. */
-int rt_checkpoint_save(const rt_learner *learner, const char *dir, int kept, rt_buf *path, rt_error *err);
-/* Newest complete checkpoint below DIR; "" in path when there is none. Checks state.json's hashes. */
+/* DIR/step-NNNNNN: config.json, model.safetensors (working weights), optimizer.safetensors (master,
+ * m, v), state.json (version, updates, fingerprint, hashes), tokenizer files. Written beside,
+ * fsynced, renamed; older ones beyond `kept` are removed only after. Full disk or no permission: a
+ * sentence, the last good one stays. */
+int rt_checkpoint_save(const rt_learner *learner, const char *dir, int kept, rt_buf *path,
+                       rt_error *err);
+/* Newest complete checkpoint below DIR; "" in path when there is none. Checks state.json's hashes.
+ */
 int rt_checkpoint_newest(const char *dir, rt_buf *path, int64_t *version, rt_error *err);
 
-/* ---- roles ------------------------------------------------------------------------------------------ */
+/* ---- roles
+ * ------------------------------------------------------------------------------------------ */
 
 /* The learner process: until the coordinator says stop (0), SIGINT/SIGTERM (RT_ERR_STOPPED, state
  * saved), an error, or no coordinator has been heard for unreachable_ms (RT_ERR_PEER). */
 int rt_learner_run(const rt_config *config, const rt_log *log, int64_t unreachable_ms,
                    rt_error *err);
-/* `retake sft`: examples of the tasks or of sft.data; writes DIR/{config.yaml,export,checkpoints} and prints progress.
- * stop: set by a signal handler. summary receives one JSON object. */
+/* `retake sft`: examples of the tasks or of sft.data; writes DIR/{config.yaml,export,checkpoints}
+ * and prints progress. stop: set by a signal handler. summary receives one JSON object. */
 int rt_sft_run(const rt_config *config, const rt_log *log, const atomic_bool *stop, rt_buf *summary,
                rt_error *err);
 

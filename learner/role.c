@@ -10,7 +10,8 @@
 
 #include "learner/role.h"
 
-static int deliver(rt_role *role, Retake__Envelope *envelope, const rt_frame *frames, int frames_count)
+static int deliver(rt_role *role, Retake__Envelope *envelope, const rt_frame *frames,
+                   int frames_count)
 {
     rt_error err = {0};
     int rc = rt_socket_send(role->socket, NULL, 0, envelope, frames, frames_count, &err);
@@ -88,8 +89,8 @@ static void send_chunks(rt_role *role, const Retake__ChunkRequest *request)
         rt_frame frame = {0};
         /* The weights move while a step is computed: what is asked for then is gone. */
         chunk.gone = role->training || request->version != role->version ||
-                     !rt_chunk_of(weights->data, rt_weights_bytes(weights), chunk_bytes, chunk.index,
-                                  &frame, &chunk.hash);
+                     !rt_chunk_of(weights->data, rt_weights_bytes(weights), chunk_bytes,
+                                  chunk.index, &frame, &chunk.hash);
         deliver(role, &envelope, &frame, chunk.gone ? 0 : 1);
         if (chunk.gone)
             return;
@@ -142,7 +143,9 @@ static void leave(rt_role *role, int result)
     if (role->result == 0)
         role->result = result;
     Retake__Bye bye = RETAKE__BYE__INIT;
-    bye.reason = role->result == 0 ? "done" : role->result == RT_ERR_STOPPED ? "stopped" : role->err->message;
+    bye.reason = role->result == 0                ? "done"
+                 : role->result == RT_ERR_STOPPED ? "stopped"
+                                                  : role->err->message;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_BYE;
     envelope.bye = &bye;
@@ -331,11 +334,11 @@ static void on_tick(uv_timer_t *timer)
     rt_role *role = timer->data;
     int64_t now = rt_now_ns();
     if (now - role->heard_ns > role->unreachable_ms * 1000000 && !role->training) {
-        role->result = rt_fail(role->err, RT_ERR_PEER,
-                               "no coordinator has answered at %s for %lld s; start `retake coordinator` with "
-                               "this config, or correct coordinator.address",
-                               rt_socket_endpoint(role->socket),
-                               (long long)(role->unreachable_ms / 1000));
+        role->result = rt_fail(
+            role->err, RT_ERR_PEER,
+            "no coordinator has answered at %s for %lld s; start `retake coordinator` with "
+            "this config, or correct coordinator.address",
+            rt_socket_endpoint(role->socket), (long long)(role->unreachable_ms / 1000));
         leave(role, RT_ERR_PEER);
         return;
     }
@@ -366,9 +369,13 @@ static int open_role(rt_role *role, rt_error *err)
         return rc;
     rt_buf endpoint = {0};
     rc = rt_endpoint(config, "learner", false, &endpoint, err);
-    rt_socket_options options = {.type = ZMQ_DEALER, .endpoint = endpoint.data, .sender = "learner",
-                                 .incarnation = role->incarnation, .on_message = on_message,
-                                 .on_reject = on_reject, .context = role};
+    rt_socket_options options = {.type = ZMQ_DEALER,
+                                 .endpoint = endpoint.data,
+                                 .sender = "learner",
+                                 .incarnation = role->incarnation,
+                                 .on_message = on_message,
+                                 .on_reject = on_reject,
+                                 .context = role};
     if (rc == 0)
         rc = rt_socket_open(&role->socket, &role->loop, role->zmq, &options, err);
     rt_buf_free(&endpoint);

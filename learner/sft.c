@@ -35,13 +35,15 @@ static int add_record(records *r, const char *line, size_t bytes, const char *pa
     json_error_t why;
     json_t *root = json_loadb(line, bytes, JSON_REJECT_DUPLICATES, &why);
     if (!root)
-        return rt_fail(err, RT_ERR_INPUT, "%s:%lld: not JSON: %s", path, (long long)number, why.text);
+        return rt_fail(err, RT_ERR_INPUT, "%s:%lld: not JSON: %s", path, (long long)number,
+                       why.text);
     const char *prompt = json_string_value(json_object_get(root, "prompt"));
     const char *completion = json_string_value(json_object_get(root, "completion"));
     int rc = 0;
     if (!prompt || !completion || !*completion) {
-        rc = rt_fail(err, RT_ERR_INPUT, "%s:%lld: needs the texts \"prompt\" and \"completion\" (not empty)",
-                     path, (long long)number);
+        rc = rt_fail(err, RT_ERR_INPUT,
+                     "%s:%lld: needs the texts \"prompt\" and \"completion\" (not empty)", path,
+                     (long long)number);
     } else {
         if (r->count == r->capacity) {
             size_t old = (size_t)r->capacity * sizeof(char *);
@@ -68,15 +70,16 @@ static int load_records(records *r, const char *path, rt_error *err)
         const char *stop = newline ? newline : end;
         size_t bytes = (size_t)(stop - at);
         if (bytes > RECORD_BYTES_MAX)
-            rc = rt_fail(err, RT_ERR_LIMIT, "%s:%lld: a line of %zu bytes, at most %d are read", path,
-                         (long long)number, bytes, RECORD_BYTES_MAX);
+            rc = rt_fail(err, RT_ERR_LIMIT, "%s:%lld: a line of %zu bytes, at most %d are read",
+                         path, (long long)number, bytes, RECORD_BYTES_MAX);
         else if (bytes > 0)
             rc = add_record(r, at, bytes, path, number, err);
         at = newline ? newline + 1 : end;
     }
     rt_map_close(&map);
     if (rc == 0 && r->count == 0)
-        rc = rt_fail(err, RT_ERR_INPUT, "%s: no records; each line needs {\"prompt\", \"completion\"}", path);
+        rc = rt_fail(err, RT_ERR_INPUT,
+                     "%s: no records; each line needs {\"prompt\", \"completion\"}", path);
     return rc;
 }
 
@@ -87,7 +90,8 @@ static void free_records(records *r)
     rt_free(r->prompt), rt_free(r->completion);
 }
 
-/* ---- examples to sequences -------------------------------------------------------------------- */
+/* ---- examples to sequences --------------------------------------------------------------------
+ */
 
 static int encode(const sft *s, const char *text, int32_t **ids, size_t *count, size_t *capacity,
                   rt_error *err)
@@ -112,7 +116,8 @@ static float *token_weights(const sft *s, const rt_example *example, const int32
     return weights;
 }
 
-static int to_sequence(const sft *s, const rt_example *example, rt_sequence *sequence, rt_error *err)
+static int to_sequence(const sft *s, const rt_example *example, rt_sequence *sequence,
+                       rt_error *err)
 {
     int32_t *ids = NULL;
     size_t count = 0, capacity = 0;
@@ -136,10 +141,11 @@ static int to_sequence(const sft *s, const rt_example *example, rt_sequence *seq
     /* What does not fit the context is cut at its end: the model never sees it later either. */
     int room = RT_MIN(arch->context, s->learner->trainer_tokens);
     if (prompt >= room)
-        return rt_fail(err, RT_ERR_LIMIT, "a prompt of %d tokens leaves no room in the context of %d",
-                       prompt, room);
+        return rt_fail(err, RT_ERR_LIMIT,
+                       "a prompt of %d tokens leaves no room in the context of %d", prompt, room);
     total = RT_MIN(total, room);
-    *sequence = (rt_sequence){.ids = all, .prompt_tokens = prompt, .response_tokens = total - prompt};
+    *sequence = (rt_sequence){
+        .ids = all, .prompt_tokens = prompt, .response_tokens = total - prompt};
     sequence->weight = token_weights(s, example, all + prompt, total - prompt);
     return 0;
 }
@@ -159,7 +165,8 @@ static int example_at(const sft *s, int64_t cursor, double localize, rt_example 
     return 0;
 }
 
-/* ---- the schedule ------------------------------------------------------------------------------ */
+/* ---- the schedule ------------------------------------------------------------------------------
+ */
 
 typedef struct plan {
     int64_t batch, cursor;
@@ -176,8 +183,8 @@ static plan plan_of(const rt_config *config, int64_t step)
         p.lr = rt_learning_rate(config, step, total);
         p.cursor = step * config->sft.batch;
         if (phase > 0) /* the first phase keeps its rate after warm-up: the second one decays */
-            p.lr = config->learner.lr * fmin(1, (double)(step + 1) /
-                                             (double)RT_MAX(config->learner.warmup_steps, 1));
+            p.lr = config->learner.lr *
+                   fmin(1, (double)(step + 1) / (double)RT_MAX(config->learner.warmup_steps, 1));
         return p;
     }
     p.batch = config->sft.phase_batch > 0 ? config->sft.phase_batch : config->sft.batch;
@@ -208,7 +215,8 @@ static int one_step(sft *s, int64_t step, rt_update_stats *stats, rt_error *err)
 static void progress(const sft *s, int64_t step, double loss)
 {
     double seconds = (double)(rt_now_ns() - s->started_ns) * 1e-9;
-    double left = seconds / (double)RT_MAX(s->steps_here, 1) * (double)(s->config->sft.steps - step);
+    double left = seconds / (double)RT_MAX(s->steps_here, 1) *
+                  (double)(s->config->sft.steps - step);
     rt_log_line(s->log, RT_INFO, "step %lld of %lld, loss %.4f, %.0f tokens/s, %.0f s left",
                 (long long)step, (long long)s->config->sft.steps, loss,
                 (double)s->tokens / RT_MAX(seconds, 1e-9), left);
@@ -232,8 +240,8 @@ static int train(sft *s, const atomic_bool *stop, double *loss, rt_error *err)
         *loss = smooth;
         bool stopped = stop && atomic_load(stop), last = step + 1 == config->sft.steps;
         if (stopped || last || (step + 1) % every == 0) {
-            rc = rt_checkpoint_save(s->learner, s->checkpoints, (int)config->learner.checkpoints_kept,
-                                    NULL, err);
+            rc = rt_checkpoint_save(s->learner, s->checkpoints,
+                                    (int)config->learner.checkpoints_kept, NULL, err);
             if (rc != 0)
                 return rc;
         }
@@ -242,8 +250,10 @@ static int train(sft *s, const atomic_bool *stop, double *loss, rt_error *err)
             said_ns = rt_now_ns();
         }
         if (stopped && !last)
-            return rt_fail(err, RT_ERR_STOPPED, "stopped at step %lld, state saved in %s; the same "
-                           "command continues", (long long)step + 1, s->checkpoints);
+            return rt_fail(err, RT_ERR_STOPPED,
+                           "stopped at step %lld, state saved in %s; the same "
+                           "command continues",
+                           (long long)step + 1, s->checkpoints);
     }
     return 0;
 }
@@ -269,7 +279,8 @@ static int open_sft(sft *s, rt_error *err)
         rt_log_line(s->log, RT_INFO, "continues from %s", newest.data);
     rt_buf_free(&newest);
     if (rc == 0 && rt_tokenizer_vocab(s->tokenizer) > rt_learner_weights(s->learner)->arch.vocab)
-        rc = rt_fail(err, RT_ERR_INPUT, "the tokenizer of %s has %d tokens, the model only %d: wrong tokenizer",
+        rc = rt_fail(err, RT_ERR_INPUT,
+                     "the tokenizer of %s has %d tokens, the model only %d: wrong tokenizer",
                      config->model.path, rt_tokenizer_vocab(s->tokenizer),
                      rt_learner_weights(s->learner)->arch.vocab);
     return rc;
@@ -289,9 +300,11 @@ int rt_sft_run(const rt_config *config, const rt_log *log, const atomic_bool *st
     if (rc == 0) {
         char hash[33];
         rt_hash_hex(rt_learner_hash(s.learner), hash);
-        rt_buf_addf(summary, "{\"steps\": %lld, \"loss\": %.6g, \"tokens\": %lld, \"seconds\": %.3f, "
-                    "\"weights_hash\": \"%s\", \"model\": \"%s\"}\n", (long long)config->sft.steps, loss,
-                    (long long)s.tokens, (double)(rt_now_ns() - s.started_ns) * 1e-9, hash, export);
+        rt_buf_addf(summary,
+                    "{\"steps\": %lld, \"loss\": %.6g, \"tokens\": %lld, \"seconds\": %.3f, "
+                    "\"weights_hash\": \"%s\", \"model\": \"%s\"}\n",
+                    (long long)config->sft.steps, loss, (long long)s.tokens,
+                    (double)(rt_now_ns() - s.started_ns) * 1e-9, hash, export);
     }
     rt_free(export);
     if (s.learner)

@@ -528,7 +528,7 @@ const rt_gguf_tensor *rt_gguf_tensor_find(const rt_gguf *gguf, const char *name)
     if (strlen(name) >= sizeof wanted.name) {
         return NULL;
     }
-    strcpy(wanted.name, name);
+    memcpy(wanted.name, name, strlen(name) + 1);
     return bsearch(&wanted, gguf->tensors, (size_t)gguf->tensors_count, sizeof *gguf->tensors,
                    compare_names);
 }

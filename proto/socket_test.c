@@ -335,8 +335,8 @@ static void test_endpoints(void **state)
     assert_int_equal(rt_endpoint(&config, "blob", true, &again, NULL), RT_OK);
     assert_string_not_equal(out.data, again.data);
 
-    for (int i = 0; i < 5; i++)
-        strcat(dir, "/abcdefghijklmnopqrstuvwxyz0123456789");
+    for (int i = 0; i < 6; i++)
+        snprintf(dir + strlen(dir), sizeof(dir) - strlen(dir), "/abcdefghijklmnopqrstuvwxyz");
     assert_int_equal(rt_endpoint(&config, "work", true, &out, NULL), RT_OK);
     assert_int_equal(rt_endpoint(&config, "work", false, &again, NULL), RT_OK);
     assert_string_equal(out.data, again.data);

@@ -9,7 +9,7 @@ enum { POWER_MAX = 4096, INTEGER_POWER_MAX = 128, TRIAL_MAX = 100000 };
 void rt_algebra_init(rt_algebra *algebra, int steps)
 {
     *algebra = (rt_algebra){.symbols_count = 1, .steps_left = steps};
-    strcpy(algebra->symbols[0], "i");
+    snprintf(algebra->symbols[0], sizeof algebra->symbols[0], "i");
 }
 
 static bool step(rt_algebra *algebra)

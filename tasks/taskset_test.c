@@ -38,7 +38,7 @@ static int cut(const char *text, const char **thoughts, rt_arena *arena)
 {
     int count = 0;
     char *copy = rt_arena_alloc(arena, strlen(text) + 1);
-    strcpy(copy, text);
+    memcpy(copy, text, strlen(text) + 1);
     for (char *end; (end = strstr(copy, "</thought>")); copy = end + 10) {
         *end = '\0';
         thoughts[count++] = copy;
@@ -267,7 +267,7 @@ static void localization(void **state)
 
 static void write_plain(char path[32], int count)
 {
-    strcpy(path, "/tmp/rt_tasks_XXXXXX");
+    snprintf(path, 32, "/tmp/rt_tasks_XXXXXX");
     FILE *file = fdopen(mkstemp(path), "w");
     for (int i = 0; i < count; i++) {
         fprintf(file, "{\"problem\":\"p%d\",\"answer\":%d,\"solution\":\"a\\nb\"}\n", i, i);
