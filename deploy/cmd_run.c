@@ -35,7 +35,7 @@ static void print_pairs(const json_t *root, const char *title, const char *key)
     json_t *object = json_object_get(root, key);
     if (!json_is_object(object))
         return;
-    printf("%-18s", title);
+    printf("%-18s ", title);
     const char *name;
     json_t *value;
     json_object_foreach(object, name, value) if (json_is_integer(value))
