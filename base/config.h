@@ -104,6 +104,7 @@ typedef struct rt_config {
         int64_t phase_steps;      /* second phase begins here (0 = one phase) */
         int64_t phase_batch; double phase_lr;
     } sft;
+    struct { char *localize, *verify; } prompts; /* template files of judges; "" = built in */
     struct { char *level; } log;
 } rt_config;
 

@@ -148,6 +148,12 @@ const rt_config_key rt_config_keys[] = {
     INTEGER(sft, phase_batch, "0", 0, 1 << 20, true, "batch of the second phase; 0: the same"),
     REAL(sft, phase_lr, "0", 0, 10, true, "learning rate of the second phase; 0: the same"),
 
+    TEXT(prompts, localize, "", 0, NULL, true,
+         "file with the template of localization ({problem}, {thoughts}, {answer}, {count}); empty: "
+         "built in"),
+    TEXT(prompts, verify, "", 0, NULL, true,
+         "file with the template of verification, same places; empty: built in"),
+
     TEXT(log, level, "info", 0, "debug|info|warn|error", false, "lines below it are dropped"),
 };
 const int rt_config_keys_count = (int)RT_COUNT(rt_config_keys);

@@ -115,21 +115,11 @@ static void print(const rt_chain_problem *problem, rt_buf *out)
     }
 }
 
-static const char *keep(rt_buf *buf, rt_arena *arena)
-{
-    char *copy = rt_arena_alloc(arena, buf->bytes + 1);
-    if (buf->bytes) {
-        memcpy(copy, buf->data, buf->bytes);
-    }
-    rt_buf_free(buf);
-    return copy;
-}
-
 const char *rt_chain_text(const rt_chain_problem *problem, rt_arena *arena)
 {
     rt_buf text = {0};
     print(problem, &text);
-    return keep(&text, arena);
+    return rt_arena_keep(&text, arena);
 }
 
 static void draw_once(const rt_chain *chain, uint64_t stream, uint64_t at,
@@ -209,7 +199,7 @@ const char *rt_chain_solution(const rt_chain_problem *problem, const int *result
         rt_buf_addf(&text, "%s", delimiter);
         value = results[i];
     }
-    return keep(&text, arena);
+    return rt_arena_keep(&text, arena);
 }
 
 /* ---- reading text back ------------------------------------------------------------------- */

@@ -59,14 +59,6 @@ static int spoil(const rt_chain *chain, const rt_chain_problem *problem, uint64_
     return at + 1;
 }
 
-static const char *keep(rt_buf *buf, rt_arena *arena)
-{
-    char *copy = rt_arena_alloc(arena, buf->bytes + 1);
-    memcpy(copy, buf->data, buf->bytes);
-    rt_buf_free(buf);
-    return copy;
-}
-
 void rt_chain_localize(const rt_chain *chain, const rt_config *config,
                        const rt_chain_problem *problem, uint64_t cursor, rt_arena *arena,
                        rt_example *example)
@@ -96,6 +88,6 @@ void rt_chain_localize(const rt_chain *chain, const rt_config *config,
     }
     rt_buf_addf(&prompt, "L:");
     rt_buf_addf(&completion, "\\boxed{%d}", first);
-    example->prompt = keep(&prompt, arena);
-    example->completion = keep(&completion, arena);
+    example->prompt = rt_arena_keep(&prompt, arena);
+    example->completion = rt_arena_keep(&completion, arena);
 }

@@ -22,12 +22,12 @@ static const char *answer_form(const char *grader)
 
 char *rt_prompt_builtin(const char *grader, const char *delimiter)
 {
-    return rt_format("Solve the problem below by reasoning in small steps.\n"
-                     "Write one step at a time, each a sentence or a short calculation, and close "
-                     "every step with %s before you begin the next.\n"
-                     "The last step states the result as \\boxed{...} with %s inside.\n"
-                     "\nProblem: {problem}\n\nSolution:\n",
-                     delimiter, answer_form(grader));
+    const rt_fill fills[] = {{"{delimiter}", delimiter}, {"{form}", answer_form(grader)}};
+    rt_buf text = {0};
+    rt_prompt_fill(&text, rt_prompt_text_find("solution"), fills, (int)RT_COUNT(fills));
+    char *template = rt_strndup(text.data, text.bytes);
+    rt_buf_free(&text);
+    return template;
 }
 
 int rt_prompt_load(char **template, const char *path, rt_error *err)
@@ -49,18 +49,52 @@ int rt_prompt_load(char **template, const char *path, rt_error *err)
     return RT_OK;
 }
 
+const char *rt_prompt_text_find(const char *name)
+{
+    for (int i = 0; i < rt_prompt_texts_count; i++) {
+        if (!strcmp(rt_prompt_texts[i].name, name)) {
+            return rt_prompt_texts[i].text;
+        }
+    }
+    RT_ASSERT(!"every prompt text asked for is in prompts/");
+    return NULL;
+}
+
+void rt_prompt_fill(rt_buf *out, const char *template, const rt_fill *fills, int count)
+{
+    while (*template) {
+        size_t plain = strcspn(template, "{");
+        rt_buf_add(out, template, plain);
+        template += plain;
+        int i = 0;
+        while (i < count && strncmp(template, fills[i].place, strlen(fills[i].place))) {
+            i++;
+        }
+        if (*template && i < count) {
+            rt_buf_add(out, fills[i].value, strlen(fills[i].value));
+            template += strlen(fills[i].place);
+        } else if (*template) {
+            rt_buf_add(out, template++, 1);
+        }
+    }
+}
+
+const char *rt_arena_keep(rt_buf *buf, rt_arena *arena)
+{
+    char *copy = rt_arena_alloc(arena, buf->bytes + 1);
+    if (buf->bytes) {
+        memcpy(copy, buf->data, buf->bytes);
+    }
+    rt_buf_free(buf);
+    return copy;
+}
+
 const char *rt_prompt_apply(const char *template, const char *problem, rt_arena *arena)
 {
+    const rt_fill fill = {PLACE, problem};
     rt_buf text = {0};
-    for (const char *at; (at = strstr(template, PLACE)); template = at + sizeof PLACE - 1) {
-        rt_buf_add(&text, template, (size_t)(at - template));
-        rt_buf_add(&text, problem, strlen(problem));
-    }
-    rt_buf_add(&text, template, strlen(template));
-    char *copy = rt_arena_alloc(arena, text.bytes + 1);
-    memcpy(copy, text.data, text.bytes);
-    rt_buf_free(&text);
-    return copy;
+    rt_prompt_fill(&text, template, &fill, 1);
+    return rt_arena_keep(&text, arena);
 }
 
 /* Appends a line without its <<calculator>> marks and without space at its ends. */

@@ -99,6 +99,29 @@ enum rt_verify { RT_VERIFY_UNDECIDED = -1, RT_VERIFY_NO = 0, RT_VERIFY_YES = 1 }
  * as_released: as the Thought-ICS release runs: no box at all is NO, and so is what is undecided. */
 int rt_verify_parse(const char *text, size_t bytes, bool as_released);
 
+/* What a judge reads, as raw text; no chat template is put around it. Generated tasks: the compact
+ * form of their warm-start data, "Q:…\n1:…\n…\nL:" (verification ends in "V:", which nothing teaches
+ * yet), `answer` unused. Other tasks: a template, those of prompts.localize and prompts.verify if set.
+ * thoughts: with or without delimiter and space at their ends. */
+enum rt_judge {
+    RT_JUDGE_LOCALIZE_L1, /* answer = the gold one, shown */
+    RT_JUDGE_LOCALIZE_L2, /* told that the chain is wrong */
+    RT_JUDGE_LOCALIZE_L3, /* told nothing; may say 0 */
+    RT_JUDGE_VERIFY,      /* answer NULL: the chain's own, from its last box */
+    RT_JUDGE_VERIFY_STEP, /* the last of the thoughts, given those before it */
+    RT_JUDGE_QUOTE,       /* copies the first wrong words; thoughts unnumbered, also of generated tasks */
+    RT_JUDGE_KINDS
+};
+const char *rt_judge_prompt(const rt_taskset *set, int kind, const rt_problem *problem,
+                            const char *const *thoughts, int count, const char *answer,
+                            rt_arena *arena);
+/* L1 with a gold answer, else L2. */
+const char *rt_localize_prompt(const rt_taskset *set, const rt_problem *problem,
+                               const char *const *thoughts, int count, const char *gold_or_null,
+                               rt_arena *arena);
+const char *rt_verify_prompt(const rt_taskset *set, const rt_problem *problem,
+                             const char *const *thoughts, int count, rt_arena *arena);
+
 /* Exact first wrong thought (from 1) of a response to a built-in task's problem; 0: none is wrong;
  * −1: the task has no oracle. thoughts: text split at the delimiter. */
 int rt_oracle_first_wrong(const char *task, const char *problem, const char *const *thoughts, int count);

@@ -29,6 +29,7 @@ struct rt_taskset {
     int count;
     uint64_t seed;
     char *delimiter;
+    char *localize, *verify; /* templates of the config, or NULL */
 };
 
 /* ---- loading ----------------------------------------------------------------------------- */
@@ -173,6 +174,18 @@ static int set_quotas(rt_taskset *set, const rt_config *config, rt_error *err)
     return RT_OK;
 }
 
+static int load_judges(rt_taskset *set, const rt_config *config, rt_error *err)
+{
+    int code = RT_OK;
+    if (rt_text_set(config->prompts.localize)) {
+        code = rt_prompt_load(&set->localize, config->prompts.localize, err);
+    }
+    if (!code && rt_text_set(config->prompts.verify)) {
+        code = rt_prompt_load(&set->verify, config->prompts.verify, err);
+    }
+    return code;
+}
+
 int rt_taskset_load(rt_taskset **set, const rt_config *config, rt_error *err)
 {
     *set = NULL;
@@ -185,7 +198,7 @@ int rt_taskset_load(rt_taskset **set, const rt_config *config, rt_error *err)
     fresh->seed = (uint64_t)config->run.seed;
     fresh->delimiter = rt_strdup(rt_text_set(config->thoughts.delimiter)
                                      ? config->thoughts.delimiter : "</thought>");
-    int code = RT_OK;
+    int code = load_judges(fresh, config, err);
     for (int i = 0; i < config->tasks_count && !code; i++) {
         code = load_task(fresh, &config->tasks[i], err);
     }
@@ -216,8 +229,24 @@ void rt_taskset_free(rt_taskset **set)
         rt_free(one->name);
     }
     rt_free((*set)->delimiter);
+    rt_free((*set)->localize);
+    rt_free((*set)->verify);
     rt_free(*set);
     *set = NULL;
+}
+
+bool rt_taskset_judging(const rt_taskset *set, int index, int kind, const char **delimiter,
+                        const char **template)
+{
+    static const char *const names[RT_JUDGE_KINDS] = {
+        "localize_l1", "localize_l2", "localize_l3", "verify", "verify_step", "token_localize"};
+    RT_ASSERT(index >= 0 && index < set->count && kind >= 0 && kind < RT_JUDGE_KINDS);
+    const char *own = kind <= RT_JUDGE_LOCALIZE_L3 ? set->localize
+                      : kind == RT_JUDGE_VERIFY    ? set->verify
+                                                   : NULL;
+    *delimiter = set->delimiter;
+    *template = own ? own : rt_prompt_text_find(names[kind]);
+    return set->tasks[index].generated;
 }
 
 int rt_taskset_tasks(const rt_taskset *set)
