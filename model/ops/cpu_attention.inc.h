@@ -8,7 +8,7 @@
  * so what an earlier user left in a page cannot show.
  */
 
-/* ---- rotary positions ------------------------------------------------------------------------ */
+/* ---- rotary positions ----------------------------------------------------------------------- */
 
 /* cos and sin of an angle ≥ 0 in double, straight-line so that loops over it vectorize: the
  * angle minus the nearest multiple of π/2, then Taylor polynomials on |r| ≤ π/4 (error below
@@ -78,7 +78,7 @@ static void cpu_rope(rt_ops *ops, float *x, int x_ld, int heads, const rt_rope *
         rope_row(x + (size_t)r * (size_t)x_ld, heads, rope, at[r].position, sign);
 }
 
-/* ---- the paged store --------------------------------------------------------------------------- */
+/* ---- the paged store ------------------------------------------------------------------------ */
 
 static float *page_of(const rt_kv_view *kv, int head, const rt_row *at, int position)
 {
@@ -152,9 +152,9 @@ static void cpu_kv_copy_backward(rt_ops *ops, const rt_kv_view *dkv, int to, int
     }
 }
 
-/* ---- blocks -------------------------------------------------------------------------------------- */
+/* ---- blocks --------------------------------------------------------------------------------- */
 
-/* Everything a block needs; row i of the (rows·group) rows is query head i % group of row i / group. */
+/* Everything a block needs. Item i is query head i % group of the block's row i / group. */
 typedef struct block {
     const rt_kv_view *kv;
     const rt_row *at;          /* of the first row */
@@ -217,7 +217,7 @@ static void gather_items(const block *b, float *to, size_t ld, const float *from
     }
 }
 
-/* ---- forward ------------------------------------------------------------------------------------- */
+/* ---- forward -------------------------------------------------------------------------------- */
 
 /* scores (items, ld) = q · Kᵀ for all pages of the block. */
 static void block_scores(const block *b, float *scores, size_t ld, const float *q)
@@ -451,7 +451,7 @@ static void cpu_attention(rt_ops *ops, float *out, int out_ld, float *stats, con
     }
 }
 
-/* ---- backward ------------------------------------------------------------------------------------ */
+/* ---- backward ------------------------------------------------------------------------------- */
 
 typedef struct backward {
     float *queries, *grads, *dq;  // (items, wide)

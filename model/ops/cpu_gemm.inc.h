@@ -35,8 +35,8 @@ RT_INLINE vf load_b(const void *b, size_t at, enum b_kind kind, int columns)
     return vload((const float *)b + at);
 }
 
-/* A kernel is expanded once a shape, so that its accumulators live in registers; plain C has no such
- * registers and keeps one general copy. */
+/* A kernel is expanded once a shape, so that its accumulators live in registers; plain C has no
+ * such registers and keeps one general copy. */
 #if defined(RT_ISA_scalar)
 #define RT_KERNEL static __attribute__((noinline))
 #define UNROLL(n)

@@ -1,6 +1,7 @@
 /*
  * The compute part of the cpu backend. This source is compiled once an instruction set with
- * RT_ISA = scalar, avx2 or avx512; each object exports one function that fills the table.
+ * RT_ISA = scalar, avx2 or avx512, for a team of OpenMP threads and for one thread alone (RT_TEAM);
+ * each object exports one function that fills the table.
  */
 #include "model/ops/host.h"
 #include "model/ops/vec.h"
@@ -14,7 +15,8 @@
 #if defined(_OPENMP)
 #include <omp.h>
 /* The next `for` is cut into equal runs of iterations, one a thread. */
-#define PARALLEL_FOR(count) PRAGMA(omp parallel for num_threads(count) if (count > 1) schedule(static))
+#define PARALLEL_FOR(count) \
+    PRAGMA(omp parallel for num_threads(count) if (count > 1) schedule(static))
 /* The next `for` hands out iterations one by one: for iterations of unequal length. */
 #define PARALLEL_FOR_UNEQUAL(count) \
     PRAGMA(omp parallel for num_threads(count) if (count > 1) schedule(dynamic))
@@ -51,7 +53,7 @@ static inline int cut(int count, int parts, int part)
 #include "model/ops/cpu_attention.inc.h"
 #include "model/ops/cpu_rowwise.inc.h"
 
-void GLUE(rt_cpu_fill_, RT_ISA)(rt_ops *ops)
+void GLUE(GLUE(GLUE(rt_cpu_fill_, RT_ISA), _), RT_TEAM)(rt_ops *ops)
 {
     ops->name = "cpu";
     ops->isa = TEXT(RT_ISA);

@@ -34,9 +34,12 @@ void rt_host_fill(rt_ops *ops);
 
 /* Each fills the compute part of the table. */
 void rt_ref_fill(rt_ops *ops);
-void rt_cpu_fill_scalar(rt_ops *ops);
-void rt_cpu_fill_avx2(rt_ops *ops);
-void rt_cpu_fill_avx512(rt_ops *ops);
+void rt_cpu_fill_scalar_team(rt_ops *ops);
+void rt_cpu_fill_scalar_alone(rt_ops *ops);
+void rt_cpu_fill_avx2_team(rt_ops *ops);
+void rt_cpu_fill_avx2_alone(rt_ops *ops);
+void rt_cpu_fill_avx512_team(rt_ops *ops);
+void rt_cpu_fill_avx512_alone(rt_ops *ops);
 
 /* Start of a K/V page: K transposed (S, 16), then V (16, S). */
 static inline float *kv_page(const rt_kv_view *kv, int head, int page)

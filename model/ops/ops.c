@@ -47,7 +47,8 @@ void *rt_host_scratch(rt_ops *ops, size_t bytes)
 typedef struct isa {
     const char *device;
     bool (*present)(void);
-    void (*fill)(rt_ops *ops);
+    void (*alone)(rt_ops *ops); /* one thread */
+    void (*team)(rt_ops *ops);
 } isa;
 
 static bool has_scalar(void)
@@ -70,13 +71,13 @@ static bool has_avx512(void)
 
 static const isa isas[] = { /* best first */
 #if defined(__x86_64__)
-    {"cpu:avx512", has_avx512, rt_cpu_fill_avx512},
-    {"cpu:avx2", has_avx2, rt_cpu_fill_avx2},
+    {"cpu:avx512", has_avx512, rt_cpu_fill_avx512_alone, rt_cpu_fill_avx512_team},
+    {"cpu:avx2", has_avx2, rt_cpu_fill_avx2_alone, rt_cpu_fill_avx2_team},
 #endif
-    {"cpu:scalar", has_scalar, rt_cpu_fill_scalar},
+    {"cpu:scalar", has_scalar, rt_cpu_fill_scalar_alone, rt_cpu_fill_scalar_team},
 };
 
-static int choose(const char *device, void (**fill)(rt_ops *ops), rt_error *err)
+static int choose(const char *device, int threads, void (**fill)(rt_ops *ops), rt_error *err)
 {
     if (strcmp(device, "ref") == 0) {
         *fill = rt_ref_fill;
@@ -87,7 +88,7 @@ static int choose(const char *device, void (**fill)(rt_ops *ops), rt_error *err)
         if (!named && strcmp(device, "cpu") != 0)
             continue;
         if (isas[i].present()) {
-            *fill = isas[i].fill;
+            *fill = threads == 1 ? isas[i].alone : isas[i].team;
             return RT_OK;
         }
         if (named)
@@ -117,11 +118,12 @@ int rt_ops_open(rt_ops **ops, const char *device, int threads, rt_error *err)
     if (threads < 0 || threads > 4096)
         return rt_fail(err, RT_ERR_USAGE, "threads is %d; it must be 0 (all cores) to 4096",
                        threads);
-    int code = choose(device, &fill, err);
+    threads = threads > 0 ? threads : usable_cores();
+    int code = choose(device, threads, &fill, err);
     if (code != RT_OK)
         return code;
     rt_host *host = rt_alloc(sizeof *host);
-    host->ops.threads = threads > 0 ? threads : usable_cores();
+    host->ops.threads = threads;
     rt_host_fill(&host->ops);
     fill(&host->ops);
 #if !defined(_OPENMP)

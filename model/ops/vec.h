@@ -13,8 +13,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Undefined-behaviour checks are left out of these few lines, which are expanded thousands of times:
- * with them a checked build takes minutes. Address checks stay. Plain C, 16 lines for each of
+/* Undefined-behaviour checks are left out of these few lines, which are expanded thousands of
+ * times: with them a checked build takes minutes. Address checks stay. Plain C, 16 lines for each of
  * these operations, is not expanded at all in a checked build, for the same reason. */
 #if defined(RT_ISA_scalar) && defined(__SANITIZE_ADDRESS__)
 #define RT_INLINE static __attribute__((noinline, unused))
@@ -76,7 +76,8 @@ typedef struct vf {
 
 RT_INLINE __m256i lane_mask(int n, int from)
 {
-    static const int32_t edge[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+    static const int32_t edge[32] = {-1, -1, -1, -1, -1, -1, -1, -1,
+                                     -1, -1, -1, -1, -1, -1, -1, -1}; /* then 16 zeros */
     return _mm256_loadu_si256((const __m256i *)(const void *)(edge + 16 - n + from));
 }
 RT_INLINE vf vload(const float *p) { return VF_BOTH(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
