@@ -35,6 +35,7 @@ typedef struct rt_work {
     char *grader, *gold, *delimiter, *terminal;
     rt_sampling sampling;     /* its texts are the two above */
     int thoughts_before;
+    bool graded; /* what a localization says is no answer */
     int32_t *prefix;          /* prompt, then the response tokens to continue */
     int prompt_count, prefix_count;
     uint64_t *trajectories;

@@ -323,6 +323,9 @@ static void preset_apply(rt_config *config, const rt_preset *preset)
     config->algorithm.objective = preset->objective;
     config->algorithm.advantage = preset->advantage;
     config->algorithm.skip_degenerate = preset->skip_degenerate;
+    if (preset->resets.continuations > 0) {
+        config->algorithm.resets = preset->resets;
+    }
 }
 
 static int preset_choose(rt_config *config, const rt_config_entry *entry, const char *from,

@@ -19,7 +19,7 @@ extern "C" {
 
 /* One entry of `tasks:`. `task: NAME` at top level is short for a list of one. */
 typedef struct rt_task_config {
-    char *name;     /* built-in task (chain) or a free name for a data file */
+    char *name;     /* built-in task (chain, fork) or a free name for a data file */
     char *data;     /* JSONL/JSON file; NULL for a built-in task */
     char *form;     /* gsm8k | svamp | plain (known by file content when empty) */
     char *grader;   /* exact | number | choice | yesno | math; "" = the task's own */
@@ -30,7 +30,10 @@ typedef struct rt_task_config {
     double eval_share; /* share of records held out for evaluation, drawn by seed */
     /* knobs of generated tasks */
     int64_t thoughts_min, thoughts_max, modulus;
-    char *operations; /* of chain: any of "+-*" */
+    char *operations; /* of chain and fork: any of "+-*" */
+    int64_t decisive, filler; /* of fork, these and the rest */
+    double slip, hard;
+    bool dead_ends;
 } rt_task_config;
 
 enum rt_ratio { RT_RATIO_NONE, RT_RATIO_TOKEN, RT_RATIO_SEQUENCE };
@@ -39,6 +42,22 @@ enum rt_kl { RT_KL_OFF, RT_KL_K1, RT_KL_K2, RT_KL_K3 };
 enum rt_baseline { RT_BASELINE_NONE, RT_BASELINE_MEAN, RT_BASELINE_LEAVE_ONE_OUT, RT_BASELINE_BATCH_MEAN };
 enum rt_dtype { RT_F32, RT_BF16, RT_F16, RT_I32, RT_Q8_0, RT_Q4_0, RT_Q4_1 };
 enum rt_schedule { RT_SCHEDULE_CONSTANT, RT_SCHEDULE_LINEAR, RT_SCHEDULE_COSINE };
+
+enum rt_chosen { RT_CHOSEN_RANDOM, RT_CHOSEN_SELF, RT_CHOSEN_ORACLE, RT_CHOSEN_STATISTICS };
+
+/* Plans `reset` and `caro`: how a problem's trajectories are split, and who says where to go back to. */
+typedef struct rt_reset_settings {
+    int chosen_by;               /* enum rt_chosen */
+    int64_t seeds;               /* failed rollouts that are reset, each a group of its own */
+    int64_t base;                /* fresh rollouts that are trained */
+    int64_t continuations;       /* of one reset state */
+    int64_t fresh_max;           /* fresh rollouts in search of the above */
+    int64_t offset;              /* thoughts before the one that was named */
+    double localize_temperature;
+    int64_t localize_tokens;     /* most tokens of a localization */
+    bool mask;                   /* the prefix is not trained */
+    double decay, explore;       /* statistics: weight kept per version; share of uncertainty added */
+} rt_reset_settings;
 
 /* Objective settings (design: algorithms are data). Filled from the preset, then overridden. */
 typedef struct rt_objective {
@@ -66,13 +85,14 @@ typedef struct rt_config {
     int tasks_count;
     struct {
         char *name;      /* preset */
-        char *plan;      /* group (later: rrpo, srpo, …), from the preset */
+        char *plan;      /* group | reset | caro, from the preset */
         int64_t problems; /* per step */
         int64_t samples;  /* per problem: the group size */
         int64_t updates;  /* optimizer steps a batch is cut into */
         bool skip_degenerate; /* drop groups whose advantages are all zero */
         rt_objective objective;
         rt_advantage_settings advantage;
+        rt_reset_settings resets;
     } algorithm;
     struct { double temperature, top_p; int64_t top_k, max_tokens; } sampling;
     struct { char *delimiter, *terminal; int64_t max, tokens_max; } thoughts;
@@ -130,6 +150,7 @@ typedef struct rt_preset {
     rt_objective objective;
     rt_advantage_settings advantage;
     bool skip_degenerate;
+    rt_reset_settings resets; /* plan group: unused */
 } rt_preset;
 const rt_preset *rt_preset_find(const char *name); /* NULL: unknown */
 const rt_preset *rt_preset_at(int index);          /* NULL: past the end */

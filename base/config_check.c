@@ -55,8 +55,45 @@ static int resolve_tasks(rt_config *config, rt_error *err)
     return RT_OK;
 }
 
+/* What a plan with resets trains of a problem follows from its own settings. */
+static int resolve_resets(rt_config *config, rt_error *err)
+{
+    const rt_reset_settings *resets = &config->algorithm.resets;
+    bool caro = strcmp(config->algorithm.plan, "caro") == 0;
+    int64_t trained = resets->base + resets->continuations * (caro ? 1 : resets->seeds);
+    if (caro && resets->base < 2) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.resets.base is %lld, but plan caro judges "
+                       "states by the fresh rollouts: at least 2", (long long)resets->base);
+    }
+    if (!caro && (resets->seeds < 1 || resets->chosen_by == RT_CHOSEN_STATISTICS)) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm %s resets failed rollouts: "
+                       "algorithm.resets.seeds must be 1 or 2 and chosen_by random, self or oracle",
+                       config->algorithm.name);
+    }
+    if (resets->fresh_max < resets->base + resets->seeds || resets->fresh_max + trained > 32) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.resets.fresh_max is %lld; it must be at least "
+                       "base + seeds = %lld and, with the %lld trajectories trained of a problem, "
+                       "at most 32", (long long)resets->fresh_max,
+                       (long long)(resets->base + resets->seeds), (long long)trained);
+    }
+    if (config->algorithm.samples != trained && config->algorithm.samples != 8) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.samples is %lld, but algorithm %s trains %lld "
+                       "trajectories of a problem; change algorithm.resets.base or continuations",
+                       (long long)config->algorithm.samples, config->algorithm.name,
+                       (long long)trained);
+    }
+    config->algorithm.samples = trained;
+    return RT_OK;
+}
+
 static int resolve_algorithm(rt_config *config, rt_error *err)
 {
+    if (strcmp(config->algorithm.plan, "group") != 0) {
+        int code = resolve_resets(config, err);
+        if (code != RT_OK) {
+            return code;
+        }
+    }
     rt_objective *objective = &config->algorithm.objective;
     const rt_advantage_settings *advantage = &config->algorithm.advantage;
     int64_t problems = config->algorithm.problems, samples = config->algorithm.samples;

@@ -6,6 +6,15 @@
 /* GRPO's advantage; the deviation is that of a sample, over n - 1. */
 #define GROUP_STD {.baseline = RT_BASELINE_MEAN, .std_ddof = 1, .std_eps = 1e-6}
 
+/* The advantage of Samanta et al. 2026: deviation over n, nothing added, flat groups are 0. */
+#define RESET_STD {.baseline = RT_BASELINE_MEAN, .std_ddof = 0, .zero_below = 1e-8}
+/* Their loss: no ratio, no clipping, mean over a sequence's trained tokens, then over sequences. */
+#define RESET_LOSS {.ratio = RT_RATIO_NONE, .aggregation = RT_AGG_SEQUENCE_MEAN}
+#define RESETS(by, seed_count, base_count, continuation_count, masked)                           \
+    {.chosen_by = by, .seeds = seed_count, .base = base_count,                                   \
+     .continuations = continuation_count, .fresh_max = 12, .localize_temperature = 0.3,          \
+     .localize_tokens = 4096, .mask = masked, .decay = 0.9, .explore = 0.5}
+
 static const rt_preset presets[] = {
     {
         .name = "grpo",
@@ -71,6 +80,85 @@ static const rt_preset presets[] = {
         .objective = {.ratio = RT_RATIO_TOKEN, .ratio_max = 1.28,
                       .aggregation = RT_AGG_TOKEN_MEAN},
         .advantage = GROUP_STD,
+    },
+    {
+        .name = "grpo_seqmean",
+        .plan = "group",
+        .about = "GRPO with the loss and advantage of srpo: the baseline that resets are fairly "
+                 "compared with",
+        .objective = RESET_LOSS,
+        .advantage = RESET_STD,
+    },
+    {
+        .name = "rrpo",
+        .plan = "reset",
+        .about = "Resets (Samanta et al. 2026, Credit Assignment with Resets): the first failed "
+                 "rollout is reset to a uniformly drawn thought; 4 fresh rollouts and 4 "
+                 "continuations, normalised apart; only what follows the reset is trained",
+        .objective = RESET_LOSS,
+        .advantage = RESET_STD,
+        .resets = RESETS(RT_CHOSEN_RANDOM, 1, 4, 4, true),
+    },
+    {
+        .name = "srpo",
+        .plan = "reset",
+        .about = "The same, reset to the thought that the model itself names as the first wrong one",
+        .objective = RESET_LOSS,
+        .advantage = RESET_STD,
+        .resets = RESETS(RT_CHOSEN_SELF, 1, 4, 4, true),
+    },
+    {
+        .name = "srpo_2x4",
+        .plan = "reset",
+        .about = "srpo with two failed rollouts, 4 continuations of each, no fresh rollouts trained",
+        .objective = RESET_LOSS,
+        .advantage = RESET_STD,
+        .resets = RESETS(RT_CHOSEN_SELF, 2, 0, 4, true),
+    },
+    {
+        .name = "srpo_1x8",
+        .plan = "reset",
+        .about = "srpo with 8 continuations of one failed rollout, no fresh rollouts trained; "
+                 "localization at temperature 0",
+        .objective = RESET_LOSS,
+        .advantage = RESET_STD,
+        .resets = {.chosen_by = RT_CHOSEN_SELF, .seeds = 1, .base = 0, .continuations = 8,
+                   .fresh_max = 12, .localize_tokens = 4096, .mask = true, .decay = 0.9,
+                   .explore = 0.5},
+    },
+    {
+        .name = "srpo_oracle",
+        .plan = "reset",
+        .about = "srpo where the task itself names the first wrong thought",
+        .objective = RESET_LOSS,
+        .advantage = RESET_STD,
+        .resets = RESETS(RT_CHOSEN_ORACLE, 1, 4, 4, true),
+    },
+    {
+        .name = "srpo_clip",
+        .plan = "reset",
+        .about = "srpo with a clipped token ratio, dual clip 3 and a mean over all tokens",
+        .objective = {.ratio = RT_RATIO_TOKEN, .clip_low = 0.2, .clip_high = 0.2, .clip_dual = 3,
+                      .aggregation = RT_AGG_TOKEN_MEAN},
+        .advantage = RESET_STD,
+        .resets = RESETS(RT_CHOSEN_SELF, 1, 4, 4, true),
+    },
+    {
+        .name = "srpo_nomask",
+        .plan = "reset",
+        .about = "srpo that trains the prefix too: an ablation",
+        .objective = RESET_LOSS,
+        .advantage = RESET_STD,
+        .resets = RESETS(RT_CHOSEN_SELF, 1, 4, 4, false),
+    },
+    {
+        .name = "caro",
+        .plan = "caro",
+        .about = "Ours, after CPI-CARO of the same paper: the step's continuations go to the states "
+                 "where statistics expect the most to be learned, the prompt among them",
+        .objective = RESET_LOSS,
+        .advantage = RESET_STD,
+        .resets = RESETS(RT_CHOSEN_STATISTICS, 0, 4, 4, true),
     },
 };
 

@@ -65,6 +65,8 @@ void rt_batch_build(rt_batch *batch, const rt_plan *plan, int64_t version, bool 
             sequence->kind = "base";
             sequence->prompt_tokens = (uint32_t)job->prompt_count;
             sequence->response_tokens = sample->tokens;
+            sequence->signal_case = RETAKE__SEQUENCE__SIGNAL_ADVANTAGE;
+            sequence->start_case = RETAKE__SEQUENCE__START_SUFFIX_START;
             sequence->advantage = sample->advantage;
             sequence->weights_version = job->version;
             batch->pointers[n++] = sequence;

@@ -1,4 +1,5 @@
 /* The learner's compute thread, and batches from messages: every count is checked first. */
+#include <math.h>
 #include <string.h>
 
 #include "learner/role.h"
@@ -66,6 +67,11 @@ static int check_frames(const Retake__Batch *batch, const rt_frame *frames, int 
         const Retake__Sequence *q = batch->sequences[i];
         ids += (uint64_t)q->prompt_tokens + q->response_tokens;
         logps += q->response_tokens;
+        if (q->signal_case != RETAKE__SEQUENCE__SIGNAL_ADVANTAGE ||
+            q->start_case != RETAKE__SEQUENCE__START_SUFFIX_START || !isfinite(q->advantage))
+            return rt_fail(err, RT_ERR_INPUT, "batch of step %lld: trajectory %llu comes without an "
+                           "advantage or without a suffix start; nothing is trained on a guess",
+                           (long long)batch->step, (unsigned long long)q->trajectory);
         if (q->prompt_tokens == 0 || q->suffix_start > q->response_tokens)
             return rt_fail(err, RT_ERR_INPUT, "batch of step %lld: trajectory %llu has no prompt or a "
                            "suffix start past its end", (long long)batch->step,
