@@ -2,6 +2,7 @@
  * peek: what the shell tests cannot do by themselves.
  *   peek json PATH < file     value at a dotted path; "#" is a list's length, "+" the sum of its numbers
  *   peek sql DATABASE QUERY   rows, columns separated by "|"
+ *   peek ask ENDPOINT COUNT   asks a stats socket, one connection; prints the median answer time in us
  *   peek listen               takes a free TCP port of this machine, prints it, holds it until killed
  */
 #include <arpa/inet.h>
@@ -9,7 +10,9 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+#include <zmq.h>
 
 static const json_t *descend(const json_t *value, char *path)
 {
@@ -81,6 +84,43 @@ static int peek_sql(const char *path, const char *sql)
     return rc != SQLITE_OK;
 }
 
+static int by_size(const void *a, const void *b)
+{
+    return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b);
+}
+
+static int now_us(const struct timespec *since)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int)((now.tv_sec - since->tv_sec) * 1000000 + (now.tv_nsec - since->tv_nsec) / 1000);
+}
+
+static int peek_ask(const char *endpoint, int count)
+{
+    int times[1000], linger = 0, timeout_ms = 5000, answered = 0;
+    void *zmq = zmq_ctx_new(), *socket = zmq_socket(zmq, ZMQ_REQ);
+    zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger);
+    zmq_setsockopt(socket, ZMQ_RCVTIMEO, &timeout_ms, sizeof timeout_ms);
+    if (zmq_connect(socket, endpoint) == 0) {
+        for (; answered < count && answered < 1000; answered++) {
+            char answer[1 << 16];
+            struct timespec begun;
+            clock_gettime(CLOCK_MONOTONIC, &begun);
+            if (zmq_send(socket, "stats", 5, 0) < 0 || zmq_recv(socket, answer, sizeof answer, 0) <= 0)
+                break;
+            times[answered] = now_us(&begun);
+        }
+    }
+    zmq_close(socket);
+    zmq_ctx_term(zmq);
+    if (answered == 0)
+        return 1;
+    qsort(times, (size_t)answered, sizeof times[0], by_size);
+    printf("%d\n", times[answered / 2]);
+    return 0;
+}
+
 static int listen_forever(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -101,8 +141,10 @@ int main(int argc, char **argv)
         return peek_json(argv[2]);
     if (argc == 4 && strcmp(argv[1], "sql") == 0)
         return peek_sql(argv[2], argv[3]);
+    if (argc == 4 && strcmp(argv[1], "ask") == 0)
+        return peek_ask(argv[2], (int)strtol(argv[3], NULL, 10));
     if (argc == 2 && strcmp(argv[1], "listen") == 0)
         return listen_forever();
-    fprintf(stderr, "usage: peek json PATH | sql DATABASE QUERY | listen\n");
+    fprintf(stderr, "usage: peek json PATH | sql DATABASE QUERY | ask ENDPOINT COUNT | listen\n");
     return 2;
 }

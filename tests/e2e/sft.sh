@@ -11,8 +11,8 @@ sft() { # name, options…
         --set sft.phase_steps=0 --set sft.batch=16 --set eval.problems=8 "$@" \
         >"$work/$name.json" 2>"$work/$name.err"
 }
-sft one --set sft.steps=30 || fail "exit code $?"
-sft two --set sft.steps=30 --set learner.threads=1 || fail "with one thread: exit code $?"
+sft one --set sft.steps=15 || fail "exit code $?"
+sft two --set sft.steps=15 --set learner.threads=1 || fail "with one thread: exit code $?"
 hash=$(field "$work/one.json" weights_hash)
 same "${#hash}" 32 "length of the weights hash"
 same "$(field "$work/two.json" weights_hash)" "$hash" "weights hash, once more with one thread"
@@ -24,7 +24,7 @@ stop_at=none
 for try in 1 2 3 4 5; do
     rm -rf "$work/cut"
     "$RETAKE" sft deploy/models/tiny/sft.yaml --run "$work/cut" --set model.path="$work/model" \
-        --set sft.phase_steps=0 --set sft.batch=16 --set eval.problems=8 --set sft.steps=300 \
+        --set sft.phase_steps=0 --set sft.batch=16 --set eval.problems=8 --set sft.steps=80 \
         >"$work/cut.json" 2>"$work/cut.err" &
     started=$!
     pause=0.$((3 + $(random 4)))
@@ -36,9 +36,9 @@ for try in 1 2 3 4 5; do
     [ $code = 0 ] || [ $code = 130 ] || fail "exit code after Ctrl-C: $code"
 done
 [ $stop_at != none ] || fail "could not be stopped in the middle"
-sft cut --set sft.steps=300 || fail "continued: exit code $?"
+sft cut --set sft.steps=80 || fail "continued: exit code $?"
 grep -q -i "continue" "$work/cut.err" || fail "it is not said that it continues"
-sft whole --set sft.steps=300 || fail "in one go: exit code $?"
+sft whole --set sft.steps=80 || fail "in one go: exit code $?"
 same "$(field "$work/cut.json" weights_hash)" "$(field "$work/whole.json" weights_hash)" \
     "weights hash after Ctrl-C at $stop_at s and going on"
 say "ok: Ctrl-C after $stop_at s and going on gives the same weights"
