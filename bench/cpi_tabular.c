@@ -106,8 +106,8 @@ static void write_rows(const rt_cpi_task *task, enum rule rule, const outcome *o
 {
     for (int m = 0; m < MARKS; m++)
         rt_buf_addf(csv, "%s,%d,%d,%g,%s,%g,%d,%d,%.4f,%.4f,%d,%.0f,%.0f\n", rule_names[rule],
-                    task->decisions, task->actions, task->base,
-                    rt_cpi_method_name(task->method), out->rate, out->edge, marks[m], out->accuracy[m].mean, out->accuracy[m].error,
+                    task->decisions, task->actions, task->base, rt_cpi_method_name(task->method),
+                    out->rate, out->edge, marks[m], out->accuracy[m].mean, out->accuracy[m].error,
                     quick ? SEEDS_QUICK : SEEDS, out->sampled[m], out->trained[m]);
 }
 
