@@ -31,8 +31,8 @@ void rt_sampler_drop(rt_sampler *s)
     memset(s, 0, sizeof(*s));
 }
 
-/* Lowest id of the largest logit; RT_ERR_MATH where one is not a number or none is finite. */
-static int argmax(const float *logits, int v)
+/* The largest logit; RT_ERR_MATH where one is not a number or none is finite. */
+static int find_max(const float *logits, int v, float *largest)
 {
     float max[LANES];
     int bad = 0, whole = v / LANES * LANES;
@@ -52,8 +52,15 @@ static int argmax(const float *logits, int v)
         max[0] = max[i] > max[0] ? max[i] : max[0];
     if (bad || !isfinite(max[0]))
         return RT_ERR_MATH;
+    *largest = max[0];
+    return 0;
+}
+
+/* Lowest id of the largest logit. */
+static int first_of(const float *logits, float max)
+{
     int best = 0;
-    while (logits[best] != max[0])
+    while (logits[best] != max)
         best++;
     return best;
 }
@@ -192,10 +199,13 @@ static double truncate_weights(rt_sampler *s, int top_k, double top_p)
 int rt_sample(rt_sampler *s, const float *logits, double temperature, int top_k, double top_p,
               double u)
 {
-    int best = argmax(logits, s->v);
-    if (best < 0 || temperature <= 0)
-        return best;
-    weights_fill(s, logits, logits[best], (float)(1 / temperature));
+    float max;
+    int rc = find_max(logits, s->v, &max);
+    if (rc != 0)
+        return rc;
+    if (temperature <= 0)
+        return first_of(logits, max);
+    weights_fill(s, logits, max, (float)(1 / temperature));
     bool cut = (top_k > 0 && top_k < s->v) || top_p < 1;
     double total = cut ? truncate_weights(s, top_k, top_p) : weights_sum(s);
     return draw(s, u * total);
