@@ -30,6 +30,16 @@ static void step_alloc(rt_engine *e)
     e->targets = ops->alloc(ops, n * sizeof(int32_t));
 }
 
+/* What a pool of default size, meant for the worst case, may hold for later; the rest of it is
+ * memory that is never touched where sequences are short. */
+#define RT_IDLE_BYTES (INT64_C(128) << 20)
+
+static int pages_in(const rt_arch *a, int64_t bytes)
+{
+    int64_t page = (int64_t)a->layers * a->kv_heads * a->head_size * 2 * RT_PAGE * 4;
+    return (int)RT_MIN(bytes / page, (int64_t)INT32_MAX);
+}
+
 int rt_engine_new(rt_engine **engine, rt_net *net, const rt_tokenizer *tokenizer, int slots,
                   int64_t cache_tokens, rt_error *err)
 {
@@ -40,13 +50,18 @@ int rt_engine_new(rt_engine **engine, rt_net *net, const rt_tokenizer *tokenizer
     e->net = net;
     e->tokenizer = tokenizer;
     /* a completion that begins inside a page holds a copy of it, hence one page more */
-    if (cache_tokens <= 0)
+    bool sized = cache_tokens > 0;
+    if (!sized)
         cache_tokens = (int64_t)slots * (net->arch.context + RT_PAGE);
     int rc = rt_forest_new(&e->forest, net, cache_tokens, err);
     if (rc < 0) {
         rt_free(e);
         return rc;
     }
+    rt_prefix_init(&e->index, e->forest);
+    e->cached = true;
+    e->idle_max = sized ? e->forest->kv.pages : pages_in(&net->arch, RT_IDLE_BYTES);
+    e->match_table = rt_alloc(sizeof(int32_t) * (size_t)(net->arch.context / RT_PAGE + 1));
     e->slots_count = slots;
     e->slots = rt_alloc((size_t)slots * sizeof(rt_slot));
     e->slots_free = rt_alloc((size_t)slots * sizeof(int));
@@ -80,10 +95,12 @@ void rt_engine_free(rt_engine **engine)
         ops->free(ops, backend[i]);
     ops->free(ops, e->targets);
     void *host[] = {e->slots, e->slots_free, e->done, e->runs, e->rows, e->row_slot,
-                    e->row_request, e->targets_host, e->logprobs_host, e->logits_host};
+                    e->match_table, e->row_request, e->targets_host, e->logprobs_host,
+                    e->logits_host};
     for (size_t i = 0; i < RT_COUNT(host); i++)
         rt_free(host[i]);
     rt_sampler_drop(&e->sampler);
+    rt_prefix_drop(&e->index);
     rt_forest_free(&e->forest);
     rt_free(e);
     *engine = NULL;
@@ -217,7 +234,7 @@ int rt_engine_submit(rt_engine *e, uint64_t request, const int32_t *prefix, int 
     r->max_new = max_new;
     r->prompt_pages = prompt_pages;
     r->own_pages = own_pages;
-    r->node = -1;
+    r->node = r->entry = -1;
     request_add(e, r);
     return RT_OK;
 }
@@ -259,6 +276,7 @@ void rt_completion_free(rt_completion *c)
 
 static void slot_cancel(rt_engine *e, rt_slot *slot)
 {
+    rt_slot_hold(e, slot);
     if (slot->node >= 0)
         rt_forest_release(e->forest, slot->node);
     rt_completion_free(&slot->c);
@@ -298,14 +316,6 @@ void rt_engine_cancel(rt_engine *e, uint64_t request)
         else
             rt_engine_done(e, &c);
     }
-}
-
-void rt_engine_weights_changed(rt_engine *e)
-{
-    RT_ASSERT(e->active == 0);
-    for (rt_request *r = e->head; r != NULL; r = r->next)
-        RT_ASSERT(r->node < 0);
-    rt_forest_clear(e->forest);
 }
 
 rt_engine_stats rt_engine_get_stats(const rt_engine *e)

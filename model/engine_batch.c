@@ -5,9 +5,9 @@
 
 /* ---- pages ---- */
 
-/* Free pages that nobody was promised. Every admitted completion was promised all pages it can
+/* Every admitted completion was promised all pages it can
  * ever need, and every admitted request with none running those of one, so nothing deadlocks. */
-static int pages_unpromised(const rt_engine *e)
+int rt_engine_pages_unpromised(const rt_engine *e)
 {
     int promised = 0;
     for (int i = 0; i < e->slots_count; i++) {
@@ -17,10 +17,10 @@ static int pages_unpromised(const rt_engine *e)
                         (slot->node >= 0 ? rt_forest_pages_owned(e->forest, slot->node) : 0);
     }
     for (const rt_request *r = e->head; r != NULL && r->node >= 0; r = r->next) {
-        promised += r->prompt_pages - rt_forest_pages_owned(e->forest, r->node);
+        promised += r->prompt_pages - e->forest->nodes[r->node].table_count;
         promised += r->running == 0 ? r->own_pages : 0;
     }
-    return rt_forest_pages_free(e->forest) - promised;
+    return rt_forest_pages_free(e->forest) + e->forest->pages_idle - promised;
 }
 
 /* ---- starting completions ---- */
@@ -34,6 +34,7 @@ static void completion_start(rt_engine *e, rt_request *r)
     e->stats.waiting--;
     slot->request = r;
     slot->node = -1;
+    slot->entry = r->entry;
     slot->ids_capacity = slot->thoughts_capacity = 0;
     slot->boundary = 0;
     slot->thought_start = 0;
@@ -44,8 +45,9 @@ static void completion_start(rt_engine *e, rt_request *r)
     slot->c.trajectory = r->trajectories[index];
     int end = rt_slot_push(e, slot, r->first_ids[index], r->first_logprobs[index]);
     if (end < 0) {
+        bool room = rt_engine_pages_make(e, r->prefix_count % RT_PAGE > 0);
+        RT_ASSERT(room); /* its pages were promised */
         slot->node = rt_forest_fork(e->forest, r->node, -1);
-        RT_ASSERT(slot->node >= 0); /* its pages were promised */
     }
     /* the prompt's pages stay while a fork holds them */
     if (r->started == r->count) {
@@ -61,7 +63,7 @@ void rt_engine_start(rt_engine *e)
     while (e->head != NULL && e->head->first_ids != NULL && e->slots_free_count > 0) {
         rt_request *r = e->head;
         /* with none running, the pages of one are promised to it already */
-        if (r->running > 0 && pages_unpromised(e) < r->own_pages)
+        if (r->running > 0 && rt_engine_pages_unpromised(e) < r->own_pages)
             return;
         if (r->started + 1 == r->count) {
             e->head = r->next;
@@ -81,6 +83,9 @@ static void plan_decode(rt_engine *e)
         rt_slot *slot = &e->slots[i];
         if (slot->request == NULL)
             continue;
+        if (rt_forest_length(e->forest, slot->node) % RT_PAGE == 0)
+            rt_engine_hold(e, slot->node, &slot->entry, slot->request->prefix,
+                           slot->request->prefix_count, slot->c.ids, false);
         e->runs[e->runs_count++] = (rt_run){.node = slot->node, .ids = &slot->last, .count = 1};
         e->row_slot[e->rows_count] = i;
         e->row_request[e->rows_count] = slot->request;
@@ -89,21 +94,13 @@ static void plan_decode(rt_engine *e)
     }
 }
 
-static bool request_admit(rt_engine *e, rt_request *r)
-{
-    if (pages_unpromised(e) < r->prompt_pages + r->own_pages)
-        return false;
-    r->node = rt_forest_fork(e->forest, -1, -1);
-    return r->node >= 0;
-}
-
 /* Pieces of waiting prefixes, first come first served, up to RT_PREFILL_TOKENS. A prefix is only
  * begun when slots will be left for it, so that computed prefixes do not pile up. */
 static void plan_prefill(rt_engine *e)
 {
     int budget = RT_PREFILL_TOKENS, demand = e->active, row = e->runs_count;
     for (rt_request *r = e->head; r != NULL && budget > 0; r = r->next) {
-        if (r->node < 0 && (demand >= e->slots_count || !request_admit(e, r)))
+        if (r->node < 0 && (demand >= e->slots_count || !rt_request_admit(e, r)))
             return;
         demand += r->count - r->started;
         int count = RT_MIN(budget, r->prefix_count - r->prefilled);
@@ -114,7 +111,9 @@ static void plan_prefill(rt_engine *e)
         row += count;
         budget -= count;
         r->prefilled += count;
-        e->stats.tokens_prefill += count;
+        /* the last token of a prefix found whole is a row of decoding */
+        if (r->reused == 0 || r->reused + 1 < r->prefix_count)
+            e->stats.tokens_prefill += count;
         if (r->prefilled == r->prefix_count) {
             e->row_slot[e->rows_count] = -1;
             e->row_request[e->rows_count] = r;
@@ -213,19 +212,47 @@ static int rows_sample(rt_engine *e, rt_error *err)
     return RT_OK;
 }
 
+/* Makes room for the new tokens of all runs, which were promised it. */
+static void runs_room(rt_engine *e)
+{
+    int pages = 0;
+    for (int i = 0; i < e->runs_count; i++) {
+        const rt_node *node = &e->forest->nodes[e->runs[i].node];
+        int need = (node->length + e->runs[i].count + RT_PAGE - 1) / RT_PAGE - node->table_count;
+        pages += RT_MAX(need, 0);
+    }
+    bool room = rt_engine_pages_make(e, pages);
+    RT_ASSERT(room);
+}
+
+static void prefixes_hold(rt_engine *e)
+{
+    for (rt_request *r = e->head; r != NULL && r->node >= 0; r = r->next) {
+        if (r->held == r->prefilled)
+            continue;
+        r->held = r->prefilled;
+        rt_engine_hold(e, r->node, &r->entry, r->prefix, r->prefix_count, NULL,
+                       r->prefilled == r->prefix_count);
+    }
+}
+
 int rt_engine_step(rt_engine *e, rt_error *err)
 {
     rt_engine_start(e);
     plan_decode(e);
     plan_prefill(e);
     if (e->runs_count > 0) {
+        runs_room(e);
         int rc = rt_forest_forward(e->forest, e->runs, e->runs_count, err);
-        if (rc == RT_OK)
+        if (rc == RT_OK) {
+            prefixes_hold(e);
             rc = rows_sample(e, err);
+        }
         if (rc < 0)
             return rc;
         e->stats.steps++;
         rt_engine_start(e);
+        rt_engine_cache_trim(e);
     }
     return e->active + (int)e->stats.waiting;
 }

@@ -5,6 +5,7 @@
 #define RT_ENGINE_INTERNAL_H
 
 #include "model/net_internal.h"
+#include "model/prefix_index.h"
 #include "model/sampler.h"
 
 /* n completions of one prefix. In the queue until all have started, then held by its slots. */
@@ -21,6 +22,8 @@ typedef struct rt_request {
     int max_new;                 /* tokens at most, context counted */
     int prompt_pages, own_pages; /* pages of the prefix, of one completion */
     int node, prefilled;         /* −1: not admitted; tokens computed */
+    int reused, held;            /* tokens found in the cache; tokens given to it */
+    int entry;                   /* of the last full page held, −1: none yet, or RT_UNHELD */
     int32_t *first_ids;          /* first token of each completion, once the prefix is computed */
     float *first_logprobs;
 } rt_request;
@@ -29,6 +32,7 @@ typedef struct rt_request {
 typedef struct rt_slot {
     rt_request *request;  /* NULL: free */
     int node;             /* −1 until its first token must be computed */
+    int entry;            /* as in rt_request */
     int32_t last;         /* sampled, not yet computed */
     rt_completion c;
     int ids_capacity, thoughts_capacity;
@@ -41,6 +45,10 @@ struct rt_engine {
     rt_net *net;
     const rt_tokenizer *tokenizer;
     rt_forest *forest;
+    rt_prefix_index index;
+    bool cached;
+    int idle_max;             /* pages held that nothing running uses */
+    int32_t *match_table;     /* pages of a context */
     rt_sampler sampler;
     rt_slot *slots;
     int slots_count, active;
@@ -64,6 +72,7 @@ struct rt_engine {
 };
 
 enum { RT_PREFILL_TOKENS = 512 }; /* of waiting prefixes, a step */
+enum { RT_UNHELD = -2 };          /* of an entry: this path is not given to the cache */
 
 bool rt_engine_thinks(const rt_request *request);
 /* Adds a sampled token to the slot; returns enum rt_end when it completes, else −1. */
@@ -73,5 +82,18 @@ void rt_engine_done(rt_engine *engine, const rt_completion *completion);
 void rt_request_free(rt_engine *engine, rt_request *request);
 /* Starts computed completions in submission order while slots and pages last. */
 void rt_engine_start(rt_engine *engine);
+
+/* Pages that nobody was promised, free or only held by the cache. */
+int rt_engine_pages_unpromised(const rt_engine *engine);
+/* Takes pages from the cache until so many are free. False: all others are in use. */
+bool rt_engine_pages_make(rt_engine *engine, int pages);
+/* Gives the request a node with what the cache holds of its prefix. False: too few pages. */
+bool rt_request_admit(rt_engine *engine, rt_request *request);
+/* Gives the full pages of node's path to the cache, and the begun one when the path ends here. The
+ * path is prefix, then ids; *entry is where it was held up to. */
+void rt_engine_hold(rt_engine *engine, int node, int *entry, const int32_t *prefix,
+                    int prefix_count, const int32_t *ids, bool end);
+void rt_slot_hold(rt_engine *engine, rt_slot *slot); /* the whole path of a completion that ends */
+void rt_engine_cache_trim(rt_engine *engine);
 
 #endif

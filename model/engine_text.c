@@ -99,6 +99,7 @@ void rt_slot_finish(rt_engine *e, rt_slot *slot, int end)
 {
     rt_request *r = slot->request;
     slot->c.end = end;
+    rt_slot_hold(e, slot);
     rt_engine_done(e, &slot->c);
     memset(&slot->c, 0, sizeof(slot->c));
     if (slot->node >= 0)

@@ -23,6 +23,8 @@ int rt_forest_new(rt_forest **forest, rt_net *net, int64_t tokens_max, rt_error 
     size_t bytes = page * (size_t)a->kv_heads * (size_t)a->layers * (size_t)f->kv.pages;
     f->kv.pool = net->ops->alloc(net->ops, bytes);
     f->pages_free = rt_alloc(sizeof(int32_t) * (size_t)f->kv.pages);
+    f->pages_refs = rt_alloc(sizeof(int32_t) * (size_t)f->kv.pages);
+    f->pages_kept = rt_alloc(sizeof(bool) * (size_t)f->kv.pages);
     if (f->kv.pool == NULL) {
         rt_forest_free(&f);
         return rt_fail(err, RT_ERR_NOMEM, "no room for %zu MiB of K/V pages; lower cache_tokens",
@@ -51,6 +53,8 @@ void rt_forest_free(rt_forest **forest)
     rt_free(f->nodes);
     rt_free(f->nodes_free);
     rt_free(f->pages_free);
+    rt_free(f->pages_refs);
+    rt_free(f->pages_kept);
     rt_free(f);
     *forest = NULL;
 }
@@ -63,8 +67,12 @@ void rt_forest_clear(rt_forest *f)
         f->nodes_free[f->nodes_free_count++] = i;
     }
     f->pages_free_count = f->kv.pages;
-    for (int i = 0; i < f->kv.pages; i++)
+    f->pages_idle = 0;
+    for (int i = 0; i < f->kv.pages; i++) {
         f->pages_free[i] = f->kv.pages - 1 - i; /* page 0 is handed out first */
+        f->pages_refs[i] = 0;
+        f->pages_kept[i] = false;
+    }
     f->rows = 0;
 }
 
@@ -91,6 +99,80 @@ static void table_room(rt_node *node, int count)
     node->table_capacity = capacity;
 }
 
+/* ---- pages ---- */
+
+static int32_t page_take(rt_forest *f)
+{
+    int32_t page = f->pages_free[--f->pages_free_count];
+    f->pages_refs[page] = 1;
+    return page;
+}
+
+void rt_forest_page_ref(rt_forest *f, int32_t page)
+{
+    f->pages_idle -= rt_forest_page_idle(f, page);
+    f->pages_refs[page]++;
+}
+
+void rt_forest_page_unref(rt_forest *f, int32_t page)
+{
+    RT_ASSERT(f->pages_refs[page] > 0);
+    if (--f->pages_refs[page] == 0)
+        f->pages_free[f->pages_free_count++] = page;
+    f->pages_idle += rt_forest_page_idle(f, page);
+}
+
+void rt_forest_page_keep(rt_forest *f, int32_t page)
+{
+    RT_ASSERT(f->pages_refs[page] > 0 && !f->pages_kept[page]);
+    f->pages_refs[page]++;
+    f->pages_kept[page] = true;
+}
+
+void rt_forest_page_drop(rt_forest *f, int32_t page)
+{
+    RT_ASSERT(f->pages_kept[page]);
+    f->pages_idle -= rt_forest_page_idle(f, page);
+    f->pages_kept[page] = false;
+    rt_forest_page_unref(f, page);
+}
+
+void rt_forest_share_page(rt_forest *f, int index, int at, int32_t page)
+{
+    int32_t *entry = &f->nodes[index].table[at];
+    rt_forest_page_ref(f, page);
+    rt_forest_page_unref(f, *entry);
+    *entry = page;
+}
+
+/* ---- nodes ---- */
+
+int rt_forest_fork_pages(rt_forest *f, const int32_t *table, int pages)
+{
+    int index = node_take(f);
+    rt_node *node = &f->nodes[index];
+    table_room(node, pages + 1);
+    for (int i = 0; i < pages; i++) {
+        node->table[i] = table[i];
+        rt_forest_page_ref(f, table[i]);
+    }
+    node->length = pages * RT_PAGE;
+    node->owned_from = node->table_count = pages;
+    node->live = true;
+    return index;
+}
+
+void rt_forest_copy_page(rt_forest *f, int index, int32_t page, int slots)
+{
+    rt_node *node = &f->nodes[index];
+    RT_ASSERT(f->pages_free_count > 0 && node->length == node->table_count * RT_PAGE);
+    int32_t to = page_take(f);
+    f->net->ops->kv_copy(f->net->ops, &f->kv, to, page, slots, f->net->arch.layers);
+    table_room(node, node->table_count + 1);
+    node->table[node->table_count++] = to;
+    node->length += slots;
+}
+
 int rt_forest_fork(rt_forest *f, int parent, int keep)
 {
     RT_ASSERT(parent >= -1 && parent < f->nodes_count);
@@ -99,51 +181,25 @@ int rt_forest_fork(rt_forest *f, int parent, int keep)
     if (keep < 0)
         keep = length;
     RT_ASSERT(keep <= length);
-    int source = parent;
-    /* hold only the ancestor that owns the last kept token */
-    while (parent >= 0 && keep <= f->nodes[parent].start)
-        parent = f->nodes[parent].parent;
     int full = keep / RT_PAGE, slots = keep % RT_PAGE;
     if (slots > 0 && f->pages_free_count == 0)
         return RT_ERR_LIMIT;
-    int index = node_take(f);
-    rt_node *node = &f->nodes[index];
-    table_room(node, pages_of(keep));
-    if (full > 0)
-        memcpy(node->table, f->nodes[source].table, sizeof(int32_t) * (size_t)full);
-    node->parent = parent;
-    node->start = node->length = keep;
-    node->children = 0;
-    node->live = node->held = true;
-    node->owned_from = node->table_count = full;
-    if (parent >= 0)
-        f->nodes[parent].children++;
-    if (slots > 0) {
-        int32_t page = f->pages_free[--f->pages_free_count];
-        f->net->ops->kv_copy(f->net->ops, &f->kv, page, f->nodes[source].table[full], slots,
-                             f->net->arch.layers);
-        node->table[node->table_count++] = page;
-    }
+    /* the parent's table stays where it is when the list of nodes moves */
+    const int32_t *table = parent < 0 ? NULL : f->nodes[parent].table;
+    int index = rt_forest_fork_pages(f, table, full);
+    if (slots > 0)
+        rt_forest_copy_page(f, index, table[full], slots);
     return index;
 }
 
 void rt_forest_release(rt_forest *f, int index)
 {
-    RT_ASSERT(index >= 0 && index < f->nodes_count && f->nodes[index].live &&
-              f->nodes[index].held);
-    f->nodes[index].held = false;
-    while (index >= 0) {
-        rt_node *node = &f->nodes[index];
-        if (node->held || node->children > 0)
-            return;
-        for (int i = node->table_count - 1; i >= node->owned_from; i--)
-            f->pages_free[f->pages_free_count++] = node->table[i];
-        node->live = false;
-        f->nodes_free[f->nodes_free_count++] = index;
-        index = node->parent;
-        if (index >= 0)
-            f->nodes[index].children--;
-    }
+    RT_ASSERT(index >= 0 && index < f->nodes_count && f->nodes[index].live);
+    rt_node *node = &f->nodes[index];
+    for (int i = node->table_count - 1; i >= 0; i--)
+        rt_forest_page_unref(f, node->table[i]);
+    node->live = false;
+    f->nodes_free[f->nodes_free_count++] = index;
 }
 
 int rt_forest_length(const rt_forest *f, int node)
@@ -175,6 +231,6 @@ bool rt_forest_reserve(rt_forest *f, int index, int length)
         return false;
     table_room(node, count);
     while (node->table_count < count)
-        node->table[node->table_count++] = f->pages_free[--f->pages_free_count];
+        node->table[node->table_count++] = page_take(f);
     return true;
 }

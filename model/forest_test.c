@@ -150,6 +150,32 @@ static void test_rows_do_not_depend_on_the_batch(void **state)
     }
 }
 
+/* A parent that grows after its forks, inside the page they copied, changes none of them. */
+static void test_both_sides_of_a_fork_grow(void **state)
+{
+    (void)state;
+    world w = world_open(RT_F32, 1);
+    float logits[94];
+    int32_t other[8], zero = 0;
+    testing_ids(other, 8, 94, 4);
+    for (int at = 1; at < 40; at += 7) {
+        int parent = rt_forest_fork(w.forest, -1, -1);
+        rt_run run = {parent, w.ids, at};
+        assert_int_equal(rt_forest_forward(w.forest, &run, 1, NULL), RT_OK);
+        int child = rt_forest_fork(w.forest, parent, at);
+        run = (rt_run){parent, other, 8};
+        assert_int_equal(rt_forest_forward(w.forest, &run, 1, NULL), RT_OK);
+        rt_forest_release(w.forest, parent);
+        run = (rt_run){child, w.ids + at, 1};
+        assert_int_equal(rt_forest_forward(w.forest, &run, 1, NULL), RT_OK);
+        rt_forest_logits(w.forest, &zero, 1, logits);
+        expect_row(&w, at, logits);
+        rt_forest_release(w.forest, child);
+    }
+    assert_int_equal(rt_forest_free_tokens(w.forest), 2048);
+    world_close(&w);
+}
+
 /* More rows than one pass takes. */
 static void test_long_inputs_are_cut(void **state)
 {
@@ -268,6 +294,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_do_not_depend_on_the_batch),
+        cmocka_unit_test(test_both_sides_of_a_fork_grow),
         cmocka_unit_test(test_long_inputs_are_cut),
         cmocka_unit_test(test_new_weights_leave_nothing_stale),
         cmocka_unit_test(test_pages_return),

@@ -133,10 +133,10 @@ const rt_arch *rt_net_arch(const rt_net *net);
 
 /* ---- forest: runs of tokens with parents, K/V pages owned by nodes ------------------------------ */
 
-/* A forest of token runs in a page pool. Node 0…; a node continues its parent's last token. A node
- * may grow (append) while it has no children. Freed nodes give their pages back. Pages are filled at
- * absolute positions; a child that begins inside a page gets a copy of the shared part, so that
- * forking at any token costs no forward pass. */
+/* A forest of token runs in a page pool. Node 0…; a node continues a token of its parent. Pages
+ * are filled at absolute positions. A child shares the full pages before it and gets a copy of the
+ * begun one, so that forking at any token costs no forward pass and either may grow (append)
+ * afterwards. A released node gives back the pages that no other node shares. */
 typedef struct rt_forest rt_forest;
 int rt_forest_new(rt_forest **forest, rt_net *net, int64_t tokens_max, rt_error *err);
 void rt_forest_free(rt_forest **forest);
@@ -144,7 +144,7 @@ void rt_forest_clear(rt_forest *forest);
 /* New node continuing `parent` (−1: a root) after its first `keep` tokens counted from the root
  * (−1: after its last). Negative result: RT_ERR_LIMIT when pages or nodes are short. */
 int rt_forest_fork(rt_forest *forest, int parent, int keep);
-void rt_forest_release(rt_forest *forest, int node); /* freed once no child or user holds it */
+void rt_forest_release(rt_forest *forest, int node); /* its children stay */
 int rt_forest_length(const rt_forest *forest, int node);   /* tokens from the root */
 int64_t rt_forest_free_tokens(const rt_forest *forest);    /* room left, whole pages */
 
@@ -220,11 +220,17 @@ typedef struct rt_completion {
 } rt_completion;
 
 typedef struct rt_engine_stats {
+    /* prefix tokens computed, tokens sampled. A prefix found whole in the cache adds no prefill:
+     * the one row computed for all its completions, its last token's, is one of decoding. */
     int64_t tokens_prefill, tokens_decode, steps, active, waiting;
+    int64_t prefix_hits, prefix_tokens_reused; /* requests that found something, tokens of theirs */
+    int64_t evictions;          /* pages taken from the cache for other tokens */
 } rt_engine_stats;
 
 typedef struct rt_engine rt_engine;
-/* slots: sequences decoded together; cache_tokens: size of the page pool (0 = slots × context). */
+/* slots: sequences decoded together; cache_tokens: size of the page pool (0 = slots × context).
+ * What was computed stays in pages nobody else needs; a later prefix reuses what it shares with any
+ * of it, up to any token. With cache_tokens 0 at most 128 MiB stay so. */
 int rt_engine_new(rt_engine **engine, rt_net *net, const rt_tokenizer *tokenizer, int slots,
                   int64_t cache_tokens, rt_error *err);
 void rt_engine_free(rt_engine **engine);
@@ -240,6 +246,8 @@ int rt_engine_step(rt_engine *engine, rt_error *err);
 bool rt_engine_collect(rt_engine *engine, rt_completion *completion);
 void rt_completion_free(rt_completion *completion);
 void rt_engine_cancel(rt_engine *engine, uint64_t request);
+/* The cache of computed prefixes, on at first; off also drops it. Results are the same bits. */
+void rt_engine_set_cache(rt_engine *engine, bool on);
 /* Weights of the net have changed: drops every cached prefix. Call only with nothing active. */
 void rt_engine_weights_changed(rt_engine *engine);
 rt_engine_stats rt_engine_get_stats(const rt_engine *engine);

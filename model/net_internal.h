@@ -76,13 +76,11 @@ void rt_layer_rest(const rt_net *net, int layer, const rt_layer_buffers *b, cons
 /* ---- forest -------------------------------------------------------------------------------- */
 
 typedef struct rt_node {
-    int parent;          /* −1: a root */
-    int start, length;   /* first own position, tokens from the root */
-    int children;
-    bool live, held;     /* held: not yet released by its creator */
+    int length;          /* tokens from the root */
+    bool live;
     int32_t *table;      /* table[p] = page of positions 16p… of the whole path */
     int table_capacity, table_count;
-    int owned_from;      /* table[owned_from…] are this node's own pages */
+    int owned_from;      /* pages before it came from another path */
 } rt_node;
 
 struct rt_forest {
@@ -93,6 +91,10 @@ struct rt_forest {
     int *nodes_free, nodes_free_count;
     int32_t *pages_free;
     int pages_free_count;
+    /* A page lives while tables of nodes, or the prefix index, refer to it. */
+    int32_t *pages_refs;
+    bool *pages_kept;    /* by the prefix index, which is one reference */
+    int pages_idle;      /* kept, and no node refers to them */
     /* one pass */
     int pass_rows;       /* rows the scratch below has room for */
     rt_layer_buffers b;
@@ -108,6 +110,22 @@ struct rt_forest {
 
 int rt_forest_pages_free(const rt_forest *forest);
 int rt_forest_pages_owned(const rt_forest *forest, int node);
+/* A new node of `pages` full pages of another path; it shares them. */
+int rt_forest_fork_pages(rt_forest *forest, const int32_t *table, int pages);
+/* Lengthens a node that ends with a page by a copy of the first slots of `page`. One page must be
+ * free. */
+void rt_forest_copy_page(rt_forest *forest, int node, int32_t page, int slots);
+/* The node refers to `page`, which holds the same K/V, instead of its own page number `at`. */
+void rt_forest_share_page(rt_forest *forest, int node, int at, int32_t page);
+void rt_forest_page_ref(rt_forest *forest, int32_t page);
+void rt_forest_page_unref(rt_forest *forest, int32_t page);
+/* The prefix index takes and gives up its reference. */
+void rt_forest_page_keep(rt_forest *forest, int32_t page);
+void rt_forest_page_drop(rt_forest *forest, int32_t page);
+static inline bool rt_forest_page_idle(const rt_forest *forest, int32_t page)
+{
+    return forest->pages_kept[page] && forest->pages_refs[page] == 1;
+}
 /* Gives node pages for positions up to length − 1. False: too few are free, nothing changed. */
 bool rt_forest_reserve(rt_forest *forest, int node, int length);
 /* Like rt_forest_logits, into backend memory. */
