@@ -204,7 +204,7 @@ const char *rt_chain_solution(const rt_chain_problem *problem, const int *result
 
 /* ---- reading text back ------------------------------------------------------------------- */
 
-static bool read_number(const char **text, int *value)
+bool rt_read_number(const char **text, int *value)
 {
     int digits = 0;
     *value = 0;
@@ -215,7 +215,7 @@ static bool read_number(const char **text, int *value)
     return digits > 0 && !isdigit((unsigned char)**text);
 }
 
-static void skip_space(const char **text)
+void rt_skip_space(const char **text)
 {
     *text += strspn(*text, " \t\r\n");
 }
@@ -223,11 +223,11 @@ static void skip_space(const char **text)
 bool rt_chain_parse(const char *text, rt_chain_problem *problem)
 {
     *problem = (rt_chain_problem){.modulus = 10};
-    skip_space(&text);
+    rt_skip_space(&text);
     if (!strncmp(text, "Q:", 2)) {
         text += 2;
     }
-    if (!read_number(&text, &problem->start)) {
+    if (!rt_read_number(&text, &problem->start)) {
         return false;
     }
     while (*text && strchr("+-*", *text)) {
@@ -236,17 +236,17 @@ bool rt_chain_parse(const char *text, rt_chain_problem *problem)
         }
         rt_chain_step *step = &problem->steps[problem->count++];
         step->op = *text++;
-        if (!read_number(&text, &step->operand)) {
+        if (!rt_read_number(&text, &step->operand)) {
             return false;
         }
     }
     if (*text == '%') {
         text++;
-        if (!read_number(&text, &problem->modulus) || problem->modulus < 2) {
+        if (!rt_read_number(&text, &problem->modulus) || problem->modulus < 2) {
             return false;
         }
     }
-    skip_space(&text);
+    rt_skip_space(&text);
     return !*text && problem->count > 0;
 }
 
@@ -255,27 +255,27 @@ static bool thought_right(const char *text, const rt_chain_problem *problem, int
                           int *result)
 {
     int left, operand, boxed;
-    skip_space(&text);
-    if (!read_number(&text, &left) || *text++ != problem->steps[i].op ||
-        !read_number(&text, &operand) || *text++ != '=' || !read_number(&text, result)) {
+    rt_skip_space(&text);
+    if (!rt_read_number(&text, &left) || *text++ != problem->steps[i].op ||
+        !rt_read_number(&text, &operand) || *text++ != '=' || !rt_read_number(&text, result)) {
         return false;
     }
     if (left != value || operand != problem->steps[i].operand ||
         *result != rt_chain_apply(problem->modulus, value, problem->steps[i])) {
         return false;
     }
-    skip_space(&text);
+    rt_skip_space(&text);
     if (!strncmp(text, "\\boxed{", 7)) {
         text += 7;
-        if (i != problem->count - 1 || !read_number(&text, &boxed) || *text++ != '}' ||
+        if (i != problem->count - 1 || !rt_read_number(&text, &boxed) || *text++ != '}' ||
             boxed != *result) {
             return false;
         }
-        skip_space(&text);
+        rt_skip_space(&text);
     }
     if (!strncmp(text, "</thought>", 10)) {
         text += 10;
-        skip_space(&text);
+        rt_skip_space(&text);
     }
     return !*text;
 }
@@ -284,6 +284,9 @@ int rt_oracle_first_wrong(const char *task, const char *problem, const char *con
                           int count)
 {
     rt_chain_problem parsed;
+    if (rt_fork_is(task)) {
+        return rt_fork_parse(problem, &parsed) ? rt_fork_first_wrong(&parsed, thoughts, count) : -1;
+    }
     if (!rt_chain_is(task) || !rt_chain_parse(problem, &parsed)) {
         return -1;
     }

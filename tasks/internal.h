@@ -16,6 +16,8 @@ enum {
     RT_STREAM_FACTS,
     RT_STREAM_TEACHER,
     RT_STREAM_LOCALIZE,
+    RT_STREAM_FORK,
+    RT_STREAM_LETTERS,
 };
 
 /* NULL and "" both mean: not set. */
@@ -117,11 +119,60 @@ const char *rt_chain_solution(const rt_chain_problem *problem, const int *result
                               const char *delimiter, rt_arena *arena);
 void rt_chain_results(const rt_chain_problem *problem, int *results);
 
+/* Digits at *text, at most seven; moves behind them. */
+bool rt_read_number(const char **text, int *value);
+void rt_skip_space(const char **text);
+
 /* Careless teacher: fills results, returns the first wrong thought (from 1) or 0. */
 int rt_chain_teach(const rt_chain *chain, const rt_config *config, const rt_chain_problem *problem,
                    uint64_t cursor, int *results);
 void rt_chain_localize(const rt_chain *chain, const rt_config *config,
                        const rt_chain_problem *problem, uint64_t cursor, rt_arena *arena,
                        rt_example *example);
+
+/* ---- fork -------------------------------------------------------------------------------- */
+
+enum { RT_FORK_KINDS_MAX = 45, RT_FORK_FILLER_MAX = 64 };
+
+typedef struct rt_fork {
+    int modulus, thoughts_min, thoughts_max, decisive, filler;
+    bool dead_ends;
+    double slip, hard;
+    rt_chain_step kinds[RT_FORK_KINDS_MAX]; /* every decisive (operation, operand) there is */
+    int exact_kinds, kinds_count;           /* the first ones can be undone, the rest merge values */
+    int facts_count;                        /* modulus × kinds_count */
+    int64_t hard_facts;
+    uint32_t *fact_rank;                    /* seeded order: the first facts are the hard ones */
+    uint64_t seed, stream;
+} rt_fork;
+
+bool rt_fork_is(const char *task_name);
+int rt_fork_init(rt_fork *fork, const rt_task_config *task, uint64_t seed, rt_error *err);
+void rt_fork_free(rt_fork *fork);
+int rt_fork_draw(const rt_fork *fork, int split, uint64_t index, rt_chain_problem *problem,
+                 rt_error *err);
+int rt_fork_apply(int modulus, int value, rt_chain_step step);
+const char *rt_fork_text(const rt_chain_problem *problem, rt_arena *arena);
+bool rt_fork_parse(const char *text, rt_chain_problem *problem);
+/* Thought i as a line without box and delimiter; its letters are those of `cursor`. */
+void rt_fork_line(const rt_fork *fork, const rt_chain_problem *problem, int i, int value, int result,
+                  uint64_t cursor, rt_buf *out);
+const char *rt_fork_solution(const rt_fork *fork, const rt_chain_problem *problem,
+                             const int *results, uint64_t cursor, const char *delimiter,
+                             rt_arena *arena);
+void rt_fork_results(const rt_chain_problem *problem, int *results);
+int rt_fork_first_wrong(const rt_chain_problem *problem, const char *const *thoughts, int count);
+
+/* How the teacher decides at a value: it errs with this probability; *wrong is the one result it
+ * then states, or -1: any of the others alike. */
+double rt_fork_slip(const rt_fork *fork, int value, rt_chain_step step, int *wrong);
+int rt_fork_teach(const rt_fork *fork, const rt_chain_problem *problem, uint64_t cursor,
+                  int *results);
+void rt_fork_localize(const rt_fork *fork, const rt_config *config,
+                      const rt_chain_problem *problem, uint64_t cursor, rt_arena *arena,
+                      rt_example *example);
+/* Probability that the teacher, going on from these thoughts, ends at the right answer. */
+double rt_fork_value(const rt_fork *fork, const rt_chain_problem *problem,
+                     const char *const *thoughts, int count);
 
 #endif

@@ -48,7 +48,7 @@ int rt_problem_get(const rt_taskset *set, int task, int split, int64_t index, rt
 int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_problem *problem,
                     rt_error *err);
 
-/* ---- the careless teacher and localization examples of `chain` (warm start) ---------------------- */
+/* ---- careless teachers and localization examples of chain and fork (warm start) -------------------- */
 
 /* A supervised example: prompt, completion and, per completion byte span, a loss weight. */
 typedef struct rt_example {
@@ -60,7 +60,8 @@ typedef struct rt_example {
 /* Example number `cursor` of supervised training: the tasks' own solutions. For `chain`:
  * sft.wrong_facts of the 210 facts (seeded) have one fixed wrong result which the solutions state with
  * probability sft.wrong_share; with probability `localize` the example is a localization one (problem and
- * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}). */
+ * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}). `fork`: the
+ * same with the errors its own knobs slip and hard describe. */
 int rt_example_next(const rt_taskset *set, const rt_config *config, int64_t cursor, double localize,
                     rt_arena *arena, rt_example *example, rt_error *err);
 
@@ -122,6 +123,10 @@ const char *rt_localize_prompt(const rt_taskset *set, const rt_problem *problem,
 const char *rt_verify_prompt(const rt_taskset *set, const rt_problem *problem,
                              const char *const *thoughts, int count, rt_arena *arena);
 
+/* Exact probability that the careless teacher of a `fork` task, going on from these thoughts, ends at
+ * the right answer (0 or 1 behind a box); −1: the task is no fork. */
+double rt_oracle_value(const rt_taskset *set, const rt_problem *problem, const char *const *thoughts,
+                       int count);
 /* Exact first wrong thought (from 1) of a response to a built-in task's problem; 0: none is wrong;
  * −1: the task has no oracle. thoughts: text split at the delimiter. */
 int rt_oracle_first_wrong(const char *task, const char *problem, const char *const *thoughts, int count);

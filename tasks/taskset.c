@@ -15,6 +15,8 @@ typedef struct task {
     char *name;
     bool generated;
     rt_chain chain;
+    rt_fork fork;       /* in place of chain where `forks` */
+    bool forks;
     rt_records records;
     uint32_t *rows[2];  /* record of each place, by split */
     int64_t counts[2];
@@ -89,9 +91,10 @@ static int load_data(task *one, const rt_task_config *config, rt_taskset *set, r
 
 static int load_generated(task *one, const rt_task_config *config, rt_taskset *set, rt_error *err)
 {
-    if (!rt_chain_is(config->name)) {
+    one->forks = rt_fork_is(config->name);
+    if (!one->forks && !rt_chain_is(config->name)) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "task %s is not built in (chain is); give its records as data: FILE",
+                       "task %s is not built in (chain and fork are); give its records as data: FILE",
                        config->name);
     }
     one->generated = true;
@@ -102,7 +105,8 @@ static int load_generated(task *one, const rt_task_config *config, rt_taskset *s
                        "task %s: grader \"%s\" is none of exact, number, choice, yesno, math",
                        config->name, one->grader);
     }
-    return rt_chain_init(&one->chain, config, set->seed, err);
+    return one->forks ? rt_fork_init(&one->fork, config, set->seed, err)
+                      : rt_chain_init(&one->chain, config, set->seed, err);
 }
 
 static int load_task(rt_taskset *set, const rt_task_config *config, rt_error *err)
@@ -222,6 +226,7 @@ void rt_taskset_free(rt_taskset **set)
         task *one = &(*set)->tasks[i];
         rt_records_free(&one->records);
         rt_chain_free(&one->chain);
+        rt_fork_free(&one->fork);
         rt_free(one->rows[0]);
         rt_free(one->rows[1]);
         rt_free(one->template);
@@ -279,16 +284,25 @@ static int get_generated(const rt_taskset *set, const task *one, int split, int6
 {
     rt_chain_problem drawn;
     int results[RT_CHAIN_THOUGHTS_MAX];
-    int code = rt_chain_draw(&one->chain, split, (uint64_t)index, &drawn, err);
+    int code = one->forks ? rt_fork_draw(&one->fork, split, (uint64_t)index, &drawn, err)
+                          : rt_chain_draw(&one->chain, split, (uint64_t)index, &drawn, err);
     if (code) {
         return code;
     }
-    rt_chain_results(&drawn, results);
+    if (one->forks) {
+        rt_fork_results(&drawn, results);
+        problem->problem = rt_fork_text(&drawn, arena);
+        problem->solution = rt_fork_solution(&one->fork, &drawn, results,
+                                             2 * (uint64_t)index + (uint64_t)split, set->delimiter,
+                                             arena);
+    } else {
+        rt_chain_results(&drawn, results);
+        problem->problem = rt_chain_text(&drawn, arena);
+        problem->solution = rt_chain_solution(&drawn, results, set->delimiter, arena);
+    }
     char gold[16];
     snprintf(gold, sizeof gold, "%d", results[drawn.count - 1]);
-    problem->problem = rt_chain_text(&drawn, arena);
     problem->gold = copy(gold, arena);
-    problem->solution = rt_chain_solution(&drawn, results, set->delimiter, arena);
     return RT_OK;
 }
 
@@ -406,6 +420,38 @@ int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_p
 
 /* ---- supervised examples ----------------------------------------------------------------- */
 
+static int fork_example(const rt_taskset *set, const task *one, const rt_config *config,
+                        int64_t cursor, double localize, const rt_problem *problem,
+                        rt_arena *arena, rt_example *example)
+{
+    rt_chain_problem parsed;
+    bool parsed_well = rt_fork_parse(problem->problem, &parsed);
+    RT_ASSERT(parsed_well);
+    uint64_t stream = one->stream + RT_STREAM_LOCALIZE + (1ull << 32);
+    if (rt_uniform(set->seed, stream, (uint64_t)cursor) < localize) {
+        rt_fork_localize(&one->fork, config, &parsed, (uint64_t)cursor, arena, example);
+        return RT_OK;
+    }
+    int results[RT_CHAIN_THOUGHTS_MAX];
+    rt_fork_teach(&one->fork, &parsed, (uint64_t)cursor, results);
+    example->completion = rt_fork_solution(&one->fork, &parsed, results, (uint64_t)cursor,
+                                           set->delimiter, arena);
+    return RT_OK;
+}
+
+double rt_oracle_value(const rt_taskset *set, const rt_problem *problem, const char *const *thoughts,
+                       int count)
+{
+    RT_ASSERT(problem->task >= 0 && problem->task < set->count);
+    const task *one = &set->tasks[problem->task];
+    rt_chain_problem parsed;
+    if (!one->forks || !rt_fork_parse(problem->problem, &parsed) ||
+        parsed.modulus != one->fork.modulus) {
+        return -1;
+    }
+    return rt_fork_value(&one->fork, &parsed, thoughts, count);
+}
+
 static int chain_example(const rt_taskset *set, const task *one, const rt_config *config,
                          int64_t cursor, double localize, const rt_problem *problem,
                          rt_arena *arena, rt_example *example)
@@ -435,6 +481,9 @@ int rt_example_next(const rt_taskset *set, const rt_config *config, int64_t curs
     }
     const task *one = &set->tasks[problem.task];
     example->prompt = problem.prompt;
+    if (one->forks) {
+        return fork_example(set, one, config, cursor, localize, &problem, arena, example);
+    }
     if (one->generated) {
         return chain_example(set, one, config, cursor, localize, &problem, arena, example);
     }
