@@ -27,7 +27,7 @@ static const char *last_complaint(const rt_coordinator *co)
 
 static int plan_is_hopeless(const rt_coordinator *co, const rt_plan *plan, rt_error *err)
 {
-    if (plan->count > 0 && plan->failed == plan->count) {
+    if (plan->problems > 0 && plan->failed == plan->problems) {
         return rt_fail(err, RT_ERR_INPUT,
                        "none of the %d problems of step %" PRId64 " could be worked on; the last: %s",
                        plan->count, plan->step, last_complaint(co));
@@ -118,7 +118,7 @@ static int send_batch(rt_coordinator *co, rt_error *err)
     rt_plan_advantages(co->config, plan);
     for (int i = 0; i < plan->count; i++) {
         if (plan->jobs[i].dropped && plan->jobs[i].lease) {
-            rt_record_job(co, &plan->jobs[i], RT_FATE_FILTERED);
+            rt_record_job(co, &plan->jobs[i]);
             rt_plan_end_lease(co, &plan->jobs[i], RT_FATE_FILTERED);
         }
     }

@@ -53,6 +53,7 @@ static int add_job(rt_coordinator *co, rt_plan *plan, int index, bool sampled,
                    const rt_problem *problem, rt_error *err)
 {
     rt_job *job = &plan->jobs[plan->count];
+    job->kind = RT_KIND_EVAL;
     job->index = index;
     job->sampled = sampled;
     job->count = sampled ? (int)co->config->eval.samples : 1;
@@ -139,7 +140,7 @@ static void close_plan(rt_coordinator *co, rt_plan *plan)
     rt_record_metric(co, plan->step, "eval.complete", 1);
     for (int i = 0; i < plan->count; i++) {
         if (plan->jobs[i].lease) {
-            rt_record_job(co, &plan->jobs[i], RT_FATE_FILTERED);
+            rt_record_job(co, &plan->jobs[i]);
             rt_plan_end_lease(co, &plan->jobs[i], RT_FATE_FILTERED);
         }
     }

@@ -151,9 +151,17 @@ int rt_store_close(rt_store **store, rt_error *err); /* writes all that is waiti
 
 /* ---- jobs and plans -------------------------------------------------------------------------- */
 
-/* One trajectory as it came back; arrays point into the job's block. */
+enum rt_kind { RT_KIND_BASE, RT_KIND_EVAL, RT_KIND_RESET, RT_KIND_LOCALIZE, RT_KIND_SEED };
+const char *rt_kind_name(int kind);
+
+/* One trajectory as it came back, behind the prefix it continues; arrays point into the job's
+ * block. What the plan makes of it is known when the step is settled. */
 typedef struct rt_sample {
     uint64_t id;
+    int kind;                     /* enum rt_kind */
+    bool trained;                 /* it is in the batch */
+    int64_t group, parent, reset; /* ids; −1: none */
+    uint32_t suffix_start;
     const int32_t *ids;  // (tokens)
     const float *logp;   // (tokens)
     const int32_t *ends; // (thoughts)
@@ -163,10 +171,20 @@ typedef struct rt_sample {
     char end[12];
 } rt_sample;
 
+/* What a continuation goes on from: the first tokens of a response, in the plan's arena. */
+typedef struct rt_prefix {
+    const int32_t *ids;  // (count)
+    const float *logp;   // (count) of its first sampling
+    const int32_t *ends; // (thoughts)
+    uint32_t count, thoughts;
+    int64_t version; /* that first sampling's */
+} rt_prefix;
+
 struct rt_plan;
-/* One problem to be worked on: `count` trajectories with consecutive ids, leased together. */
+/* Work on one problem: `count` trajectories with consecutive ids, leased together. */
 typedef struct rt_job {
     struct rt_plan *plan;
+    int kind;     /* enum rt_kind */
     int index;    /* within the plan's problems */
     bool sampled; /* evaluation: drawn at eval.temperature, else greedy */
     uint64_t problem, first;
@@ -174,6 +192,9 @@ typedef struct rt_job {
     const char *task_name, *prompt, *gold, *grader; /* in the plan's arena */
     int32_t *prompt_ids;
     size_t prompt_count;
+    rt_prefix prefix;           /* count 0: none */
+    char prefers[RT_NAME_BYTES]; /* worker that may still hold the prefix; "": any */
+    struct rt_reset_state *state; /* continuations and localizations: of what; borrows */
     rt_lease *lease;      /* NULL once ended */
     bool failed, dropped; /* given up; not in the batch */
     /* result */
@@ -189,8 +210,10 @@ typedef struct rt_plan {
     bool evaluation;
     int64_t step; /* evaluation: the version */
     rt_arena *arena;
-    rt_job *jobs; // (count)
-    int count, pending, failed;
+    rt_job *jobs; // (count) of room for capacity: leases point at them
+    int count, capacity, pending;
+    int problems, failed;         /* how many, and how many were given up */
+    struct rt_reset_plan *resets; /* NULL: plan group */
 } rt_plan;
 
 /* ---- weights held here (weight_store.c) ------------------------------------------------------ */
@@ -270,6 +293,7 @@ const char *rt_bucket_name(int bucket);
 /* Counters over the results of one step (and of the whole run). */
 typedef struct rt_tally {
     uint64_t tokens_sampled, tokens_prefill, tokens_trained, compared, mismatched, grades[3];
+    uint64_t affinity_wanted, affinity_hits; /* continuations leased, to the worker they prefer */
     double seconds[RT_BUCKETS];
 } rt_tally;
 
@@ -317,6 +341,7 @@ typedef struct rt_coordinator {
     rt_depot weights;
     int64_t version; /* newest announced to workers; −1: none yet */
     rt_plan *steps, *evaluations;
+    struct rt_reset_memory *resets; /* what came of resets so far (plan_caro.c) */
     int64_t *evaluated; // (evaluated_count) versions
     int evaluated_count;
     rt_evaluation before, last;
@@ -411,6 +436,9 @@ void rt_plan_free(rt_plan **plan);
  * job (event, lease counted failed). Adds the lease otherwise. */
 int rt_plan_job(rt_coordinator *co, rt_plan *plan, rt_job *job, const rt_problem *problem,
                 rt_error *err);
+/* One more job on the problem of `like`, leased. */
+rt_job *rt_plan_more(rt_coordinator *co, rt_plan *plan, const rt_job *like, int kind,
+                     uint64_t first, int count);
 int rt_plan_step(rt_coordinator *co, int64_t step, rt_plan **plan, rt_error *err);
 void rt_plan_cancel(rt_coordinator *co, rt_plan *plan); /* every lease that is still open */
 void rt_plan_advantages(const rt_config *config, rt_plan *plan); /* marks dropped groups */
@@ -439,10 +467,27 @@ void rt_evaluation_load(rt_coordinator *co);   /* from an earlier life */
 json_t *rt_evaluation_json(const rt_evaluation *evaluation);
 json_t *rt_score_json(const rt_score *score);
 
+/* resets of a step: plan_reset.c (resets.h has the rest) */
+int rt_resets_plan(rt_coordinator *co, int64_t step, rt_plan **plan, rt_error *err);
+void rt_resets_done(rt_coordinator *co, rt_job *job); /* its result is here, or it has failed */
+void rt_resets_settle(const rt_config *config, rt_plan *plan); /* groups, advantages, masks */
+void rt_resets_record(rt_coordinator *co, const rt_plan *plan);
+void rt_resets_metrics(rt_coordinator *co, const rt_plan *plan);
+/* plan_caro.c */
+void rt_resets_remember(rt_coordinator *co, const rt_plan *plan);
+int rt_resets_load(rt_coordinator *co, rt_error *err);         /* from the run store */
+void rt_resets_forget(rt_coordinator *co, int64_t from_step); /* that step and all after it */
+void rt_resets_close(rt_coordinator *co);
+/* resets.c: the summary, and one state by its id (NULL: unknown) */
+json_t *rt_resets_json(const rt_coordinator *co);
+json_t *rt_reset_state_json(rt_coordinator *co, int64_t id);
+
 /* record.c */
+void rt_step_metric(rt_coordinator *co, int64_t step, const char *name, double value);
+int rt_job_fate(const rt_job *job); /* trained if any of its trajectories is */
 void rt_record_problem(rt_coordinator *co, const rt_job *job);
 void rt_record_lease(rt_coordinator *co, const rt_lease *lease, int fate); /* −1: still open */
-void rt_record_job(rt_coordinator *co, const rt_job *job, int fate);
+void rt_record_job(rt_coordinator *co, const rt_job *job);
 void rt_record_worker(rt_coordinator *co, const char *name, uint64_t incarnation, const char *role,
                       const char *host, int64_t joined_ms, const char *why); /* NULL: still here */
 void rt_record_metric(rt_coordinator *co, int64_t step, const char *name, double value);

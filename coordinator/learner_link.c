@@ -156,6 +156,7 @@ static void start_over(rt_coordinator *co, int64_t version)
     }
     cancel_list(co, &co->steps);
     cancel_list(co, &co->evaluations);
+    rt_resets_forget(co, version);
     co->link.training = co->link.step_done = false;
     co->version = -1;
 }
@@ -167,10 +168,15 @@ static void step_is_trained(rt_coordinator *co, const Retake__StepDone *done)
     RT_ASSERT(plan != NULL);
     rt_record_step(co, plan, done);
     for (int i = 0; i < plan->count; i++) {
-        if (plan->jobs[i].lease) {
-            rt_record_job(co, &plan->jobs[i], RT_FATE_TRAINED);
-            rt_plan_end_lease(co, &plan->jobs[i], RT_FATE_TRAINED);
+        rt_job *job = &plan->jobs[i];
+        if (job->lease) {
+            rt_record_job(co, job);
+            rt_plan_end_lease(co, job, rt_job_fate(job));
         }
+    }
+    if (plan->resets) {
+        rt_resets_record(co, plan);
+        rt_resets_remember(co, plan);
     }
     rt_plan **link = &co->steps;
     while (*link != plan) {

@@ -16,6 +16,13 @@ void rt_lease_sampling(const rt_config *config, const rt_job *job, Retake__Sampl
     sampling->terminal = config->thoughts.terminal ? config->thoughts.terminal : "";
     sampling->thoughts_max = (uint32_t)config->thoughts.max;
     sampling->thought_tokens_max = (uint32_t)config->thoughts.tokens_max;
+    if (job->kind == RT_KIND_LOCALIZE) { /* a judgement is one piece of text */
+        sampling->temperature = config->algorithm.resets.localize_temperature;
+        sampling->max_tokens = (uint32_t)config->algorithm.resets.localize_tokens;
+        sampling->delimiter = sampling->terminal = "";
+    } else if (job->kind == RT_KIND_RESET) { /* the response begins with the prefix */
+        sampling->max_tokens -= job->prefix.count;
+    }
 }
 
 int rt_lease_send(rt_coordinator *co, rt_worker *worker, const rt_lease *lease, rt_error *err)
@@ -28,7 +35,8 @@ int rt_lease_send(rt_coordinator *co, rt_worker *worker, const rt_lease *lease, 
     Retake__Lease message = RETAKE__LEASE__INIT;
     message.id = lease->id;
     message.attempt = lease->attempt;
-    message.kind = job->plan->evaluation ? "eval" : "base";
+    message.kind = (char *)rt_kind_name(job->kind);
+    message.thoughts_before = job->prefix.thoughts;
     message.weights_version = lease->version;
     rt_hash128 hash = held->hash;
     message.weights_hash.data = (uint8_t *)&hash;
@@ -48,6 +56,8 @@ int rt_lease_send(rt_coordinator *co, rt_worker *worker, const rt_lease *lease, 
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_LEASE;
     envelope.lease = &message;
-    rt_frame frames[2] = {{job->prompt_ids, job->prompt_count * sizeof(int32_t)}, {"", 0}};
+    rt_frame frames[2] = {{job->prompt_ids, job->prompt_count * sizeof(int32_t)},
+                          {job->prefix.count > 0 ? (const void *)job->prefix.ids : "",
+                           job->prefix.count * sizeof(int32_t)}};
     return rt_socket_send(co->work, worker->peer, worker->peer_bytes, &envelope, frames, 2, err);
 }

@@ -14,6 +14,13 @@ const char *rt_fate_name(int fate)
     return names[fate];
 }
 
+const char *rt_kind_name(int kind)
+{
+    static const char *const names[] = {"base", "eval", "reset", "localize", "seed"};
+    RT_ASSERT(kind >= 0 && kind < (int)RT_COUNT(names));
+    return names[kind];
+}
+
 void rt_leases_init(rt_leases *leases, uint64_t next_id)
 {
     *leases = (rt_leases){.next_id = RT_MAX(next_id, 1), .buckets_count = 1024};

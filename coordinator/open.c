@@ -36,12 +36,6 @@ static int check_limits(const rt_config *config, rt_error *err)
                            limits[i].key, limits[i].value, limits[i].low, limits[i].high);
         }
     }
-    if (strcmp(config->algorithm.plan, "group") != 0) {
-        return rt_fail(err, RT_ERR_USAGE,
-                       "algorithm %s needs the plan %s, which this build does not "
-                       "have; choose one of plan group (retake config --docs)",
-                       config->algorithm.name, config->algorithm.plan);
-    }
     return RT_OK;
 }
 
@@ -157,6 +151,9 @@ int rt_coordinator_open(rt_coordinator *co, rt_error *err)
     if (!rc && co->past.exists) {
         rc = check_past(co, err);
     }
+    if (!rc && strcmp(co->config->algorithm.plan, "caro") == 0) {
+        rc = rt_resets_load(co, err);
+    }
     if (!rc) {
         begin_or_go_on(co);
     }
@@ -173,6 +170,7 @@ void rt_coordinator_close(rt_coordinator *co)
     if (co->leases.buckets) {
         rt_leases_free(&co->leases);
     }
+    rt_resets_close(co);
     rt_depot_close(&co->weights);
     rt_past_free(&co->past);
     rt_free(co->evaluated);

@@ -14,6 +14,7 @@ rt_plan *rt_plan_new(bool evaluation, int64_t step, int count)
     plan->step = step;
     plan->arena = rt_arena_new(1 << 16);
     plan->jobs = rt_alloc((size_t)RT_MAX(count, 1) * sizeof(rt_job));
+    plan->capacity = count;
     return plan;
 }
 
@@ -63,7 +64,9 @@ int rt_plan_job(rt_coordinator *co, rt_plan *plan, rt_job *job, const rt_problem
     size_t capacity = 0;
     int rc = rt_tokenizer_encode(co->tokenizer, problem->prompt, strlen(problem->prompt),
                                  &job->prompt_ids, &job->prompt_count, &capacity, err);
+    RT_ASSERT(plan->count < plan->capacity);
     plan->count++;
+    plan->problems += job->kind == RT_KIND_BASE;
     if (rc) {
         return rt_error_prefix(err, "problem %" PRIu64 " of %s", problem->id, problem->task_name);
     }
@@ -83,8 +86,36 @@ int rt_plan_job(rt_coordinator *co, rt_plan *plan, rt_job *job, const rt_problem
     return RT_OK;
 }
 
+rt_job *rt_plan_more(rt_coordinator *co, rt_plan *plan, const rt_job *like, int kind,
+                     uint64_t first, int count)
+{
+    RT_ASSERT(plan->count < plan->capacity);
+    rt_job *job = &plan->jobs[plan->count++];
+    *job = (rt_job){.plan = plan,
+                    .kind = kind,
+                    .index = like->index,
+                    .problem = like->problem,
+                    .first = first,
+                    .task = like->task,
+                    .count = count,
+                    .task_name = like->task_name,
+                    .prompt = like->prompt,
+                    .gold = like->gold,
+                    .grader = like->grader,
+                    .prompt_count = like->prompt_count,
+                    .version = -1};
+    job->prompt_ids = rt_alloc(like->prompt_count * sizeof(int32_t));
+    memcpy(job->prompt_ids, like->prompt_ids, like->prompt_count * sizeof(int32_t));
+    job->lease = rt_leases_add(&co->leases, job);
+    plan->pending++;
+    return job;
+}
+
 int rt_plan_step(rt_coordinator *co, int64_t step, rt_plan **out, rt_error *err)
 {
+    if (strcmp(co->config->algorithm.plan, "group") != 0) {
+        return rt_resets_plan(co, step, out, err);
+    }
     int problems = (int)co->config->algorithm.problems;
     rt_plan *plan = rt_plan_new(false, step, problems);
     for (int i = 0; i < problems; i++) {
@@ -184,8 +215,21 @@ static void batch_advantages(const rt_config *config, rt_plan *plan)
     rt_free(advantage);
 }
 
+/* A group is one job: all or nothing of it is trained. */
+static void mark_trained(rt_job *job)
+{
+    for (int i = 0; i < job->count; i++) {
+        job->samples[i].group = (int64_t)job->first;
+        job->samples[i].trained = !job->dropped;
+    }
+}
+
 void rt_plan_advantages(const rt_config *config, rt_plan *plan)
 {
+    if (plan->resets) {
+        rt_resets_settle(config, plan);
+        return;
+    }
     if (config->algorithm.advantage.baseline == RT_BASELINE_BATCH_MEAN) {
         batch_advantages(config, plan);
     }
@@ -202,5 +246,6 @@ void rt_plan_advantages(const rt_config *config, rt_plan *plan)
             degenerate = degenerate && job->samples[j].advantage == 0;
         }
         job->dropped = degenerate && config->algorithm.skip_degenerate;
+        mark_trained(job);
     }
 }

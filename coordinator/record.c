@@ -27,7 +27,7 @@ void rt_record_lease(rt_coordinator *co, const rt_lease *lease, int fate)
     const char *worker = holder ? holder->name : job->worker[0] ? job->worker : NULL;
     rt_store_row *row = rt_store_row_new(RT_TABLE_LEASES);
     rt_store_row_int(row, (int64_t)lease->id);
-    rt_store_row_text(row, job->plan->evaluation ? "eval" : "base");
+    rt_store_row_text(row, rt_kind_name(job->kind));
     rt_store_row_text(row, worker);
     rt_store_row_int(row, lease->attempt);
     rt_store_row_real(row, lease->issued_ms ? (double)lease->issued_ms / 1000 : NAN);
@@ -36,42 +36,57 @@ void rt_record_lease(rt_coordinator *co, const rt_lease *lease, int fate)
     rt_store_put(co->store, row);
 }
 
-static void record_sample(rt_coordinator *co, const rt_job *job, const rt_sample *sample, int fate)
+static void row_id(rt_store_row *row, int64_t id)
 {
-    bool evaluation = job->plan->evaluation;
+    if (id >= 0) {
+        rt_store_row_int(row, id);
+    } else {
+        rt_store_row_null(row);
+    }
+}
+
+int rt_job_fate(const rt_job *job)
+{
+    for (int i = 0; job->samples && i < job->count; i++) {
+        if (job->samples[i].trained) {
+            return RT_FATE_TRAINED;
+        }
+    }
+    return RT_FATE_FILTERED;
+}
+
+static void record_sample(rt_coordinator *co, const rt_job *job, const rt_sample *sample)
+{
+    int fate = sample->trained ? RT_FATE_TRAINED : RT_FATE_FILTERED;
     rt_store_row *row = rt_store_row_new(RT_TABLE_TRAJECTORIES);
     rt_store_row_int(row, (int64_t)sample->id);
     rt_store_row_int(row, (int64_t)job->problem);
     rt_store_row_int(row, job->plan->step);
-    if (evaluation) {
-        rt_store_row_null(row);
-    } else {
-        rt_store_row_int(row, (int64_t)job->first);
-    }
-    rt_store_row_null(row); /* parent_id, reset_id: of continuations */
-    rt_store_row_null(row);
-    rt_store_row_text(row, evaluation ? "eval" : "base");
+    row_id(row, sample->group);
+    row_id(row, sample->parent);
+    row_id(row, sample->reset);
+    rt_store_row_text(row, rt_kind_name(sample->kind));
     rt_store_row_text(row, job->worker);
     rt_store_row_int(row, job->version);
     rt_store_row_blob(row, job->prompt_ids, job->prompt_count * sizeof(int32_t));
     rt_store_row_blob(row, sample->ids, sample->tokens * sizeof(int32_t));
     rt_store_row_blob(row, sample->logp, sample->tokens * sizeof(float));
     rt_store_row_blob(row, sample->ends, sample->thoughts * sizeof(int32_t));
-    rt_store_row_int(row, 0);
+    rt_store_row_int(row, sample->suffix_start);
     rt_store_row_real(row, sample->reward);
     rt_store_row_text(row, rt_grade_name(sample->grade));
-    rt_store_row_real(row, evaluation ? NAN : sample->advantage);
+    rt_store_row_real(row, sample->group >= 0 ? sample->advantage : NAN);
     rt_store_row_text(row, sample->end);
     rt_store_row_text(row, rt_fate_name(fate));
     rt_store_put(co->store, row);
 }
 
-void rt_record_job(rt_coordinator *co, const rt_job *job, int fate)
+void rt_record_job(rt_coordinator *co, const rt_job *job)
 {
     for (int i = 0; job->samples && i < job->count; i++) {
-        record_sample(co, job, &job->samples[i], fate);
+        record_sample(co, job, &job->samples[i]);
     }
-    if (job->plan->evaluation) {
+    if (job->plan->evaluation || job->plan->resets) {
         return;
     }
     rt_store_row *row = rt_store_row_new(RT_TABLE_GROUPS);
@@ -111,7 +126,7 @@ void rt_record_metric(rt_coordinator *co, int64_t step, const char *name, double
 
 /* ---- a step ---------------------------------------------------------------------------------- */
 
-static void step_metric(rt_coordinator *co, int64_t step, const char *name, double value)
+void rt_step_metric(rt_coordinator *co, int64_t step, const char *name, double value)
 {
     rt_record_metric(co, step, name, value);
     if (isfinite(value)) {
@@ -130,6 +145,9 @@ static plan_sums sum_up(const rt_plan *plan)
     for (int i = 0; i < plan->count; i++) {
         const rt_job *job = &plan->jobs[i];
         bool degenerate = true;
+        if (job->kind != RT_KIND_BASE) { /* continuations have metrics of their own */
+            continue;
+        }
         for (int j = 0; job->samples && j < job->count; j++) {
             const rt_sample *sample = &job->samples[j];
             sums.count++;
@@ -153,35 +171,37 @@ static void record_samples(rt_coordinator *co, const rt_plan *plan)
     int64_t step = plan->step;
     double mean = sums.reward / sums.count;
     double variance = sums.reward_squared / sums.count - mean * mean;
-    step_metric(co, step, "reward.mean", mean);
-    step_metric(co, step, "reward.std", sqrt(RT_MAX(variance, 0)));
-    step_metric(co, step, "accuracy", sums.grades[RT_CORRECT] / sums.count);
-    step_metric(co, step, "degenerate", sums.degenerate / sums.groups);
-    step_metric(co, step, "response.tokens", sums.tokens / sums.count);
-    step_metric(co, step, "response.thoughts", sums.thoughts / sums.count);
-    step_metric(co, step, "staleness", sums.lag / sums.count);
-    step_metric(co, step, "failed", plan->failed);
+    rt_step_metric(co, step, "reward.mean", mean);
+    rt_step_metric(co, step, "reward.std", sqrt(RT_MAX(variance, 0)));
+    rt_step_metric(co, step, "accuracy", sums.grades[RT_CORRECT] / sums.count);
+    if (!plan->resets) {
+        rt_step_metric(co, step, "degenerate", sums.degenerate / sums.groups);
+    }
+    rt_step_metric(co, step, "response.tokens", sums.tokens / sums.count);
+    rt_step_metric(co, step, "response.thoughts", sums.thoughts / sums.count);
+    rt_step_metric(co, step, "staleness", sums.lag / sums.count);
+    rt_step_metric(co, step, "failed", plan->failed);
     for (int grade = 0; grade < 3; grade++) {
         char name[40];
         snprintf(name, sizeof name, "grades.%s", rt_grade_name(grade));
-        step_metric(co, step, name, sums.grades[grade]);
+        rt_step_metric(co, step, name, sums.grades[grade]);
         co->run_tally.grades[grade] += (uint64_t)sums.grades[grade];
     }
 }
 
 static void record_learning(rt_coordinator *co, int64_t step, const Retake__StepDone *done)
 {
-    step_metric(co, step, "loss", done->loss);
-    step_metric(co, step, "grad_norm", done->grad_norm);
-    step_metric(co, step, "learning_rate", done->learning_rate);
-    step_metric(co, step, "kl", done->kl);
-    step_metric(co, step, "entropy", done->entropy);
-    step_metric(co, step, "clipped", done->clipped);
-    step_metric(co, step, "logprob.compared", (double)done->compared);
-    step_metric(co, step, "logprob.mismatched", (double)done->mismatched);
-    step_metric(co, step, "tokens.rows", (double)done->tokens);
-    step_metric(co, step, "tokens.trained", (double)done->tokens_trained);
-    step_metric(co, step, "seconds.learner", done->seconds);
+    rt_step_metric(co, step, "loss", done->loss);
+    rt_step_metric(co, step, "grad_norm", done->grad_norm);
+    rt_step_metric(co, step, "learning_rate", done->learning_rate);
+    rt_step_metric(co, step, "kl", done->kl);
+    rt_step_metric(co, step, "entropy", done->entropy);
+    rt_step_metric(co, step, "clipped", done->clipped);
+    rt_step_metric(co, step, "logprob.compared", (double)done->compared);
+    rt_step_metric(co, step, "logprob.mismatched", (double)done->mismatched);
+    rt_step_metric(co, step, "tokens.rows", (double)done->tokens);
+    rt_step_metric(co, step, "tokens.trained", (double)done->tokens_trained);
+    rt_step_metric(co, step, "seconds.learner", done->seconds);
     co->run_tally.tokens_trained += done->tokens_trained;
     co->run_tally.compared += done->compared;
     co->run_tally.mismatched += done->mismatched;
@@ -195,14 +215,18 @@ static double record_tally(rt_coordinator *co, int64_t step)
     for (int i = 0; i < RT_BUCKETS; i++) {
         char name[40];
         snprintf(name, sizeof name, "seconds.%s", rt_bucket_name(i));
-        step_metric(co, step, name, co->step_tally.seconds[i]);
+        rt_step_metric(co, step, name, co->step_tally.seconds[i]);
         co->run_tally.seconds[i] += co->step_tally.seconds[i];
         seconds += co->step_tally.seconds[i];
     }
-    step_metric(co, step, "tokens.sampled", (double)co->step_tally.tokens_sampled);
-    step_metric(co, step, "tokens.prefill", (double)co->step_tally.tokens_prefill);
+    rt_step_metric(co, step, "tokens.sampled", (double)co->step_tally.tokens_sampled);
+    rt_step_metric(co, step, "tokens.prefill", (double)co->step_tally.tokens_prefill);
     co->run_tally.tokens_sampled += co->step_tally.tokens_sampled;
     co->run_tally.tokens_prefill += co->step_tally.tokens_prefill;
+    if (co->step_tally.affinity_wanted > 0) {
+        rt_step_metric(co, step, "affinity.wanted", (double)co->step_tally.affinity_wanted);
+        rt_step_metric(co, step, "affinity.hits", (double)co->step_tally.affinity_hits);
+    }
     co->step_tally = (rt_tally){0};
     return seconds;
 }
@@ -212,11 +236,14 @@ void rt_record_step(rt_coordinator *co, const rt_plan *plan, const Retake__StepD
     int64_t step = plan->step;
     json_object_clear(co->step_metrics);
     record_samples(co, plan);
+    if (plan->resets) {
+        rt_resets_metrics(co, plan);
+    }
     if (done) {
         record_learning(co, step, done);
     }
     double seconds = record_tally(co, step);
-    step_metric(co, step, "seconds", seconds);
+    rt_step_metric(co, step, "seconds", seconds);
     /* About the last ten steps count. */
     co->step_seconds_mean +=
         (co->step_seconds_mean > 0 ? 0.1 : 1) * (seconds - co->step_seconds_mean);

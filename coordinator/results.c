@@ -68,6 +68,19 @@ static int check_frames(const rt_frame *frames, int count, size_t tokens, size_t
     return RT_OK;
 }
 
+/* The prefix, and behind it the next `own` words of a frame. */
+static void join(void *to, const void *prefix, size_t prefix_count, const uint8_t **from,
+                 size_t own)
+{
+    if (prefix_count > 0) {
+        memcpy(to, prefix, prefix_count * 4);
+    }
+    if (own > 0) {
+        memcpy((uint8_t *)to + prefix_count * 4, *from, own * 4);
+        *from += own * 4;
+    }
+}
+
 int rt_job_fill(rt_job *job, const Retake__Result *result, const rt_frame *frames, int frames_count,
                 int vocab, rt_error *err)
 {
@@ -79,29 +92,40 @@ int rt_job_fill(rt_job *job, const Retake__Result *result, const rt_frame *frame
     if (rc) {
         return rc;
     }
-    uint8_t *block = rt_alloc(tokens * 8 + thoughts * 4 + 1);
-    int32_t *ids = (int32_t *)block, *ends = (int32_t *)(block + tokens * 8);
-    float *logp = (float *)(block + tokens * 4);
-    for (int i = 0; i < 3; i++) {
-        if (frames[i].bytes > 0) {
-            memcpy(block + (size_t)i * tokens * 4, frames[i].data, frames[i].bytes);
-        }
-    }
+    const rt_prefix *prefix = &job->prefix;
+    size_t whole = tokens + (size_t)job->count * prefix->count;
+    size_t marks = thoughts + (size_t)job->count * prefix->thoughts;
+    uint8_t *block = rt_alloc(whole * 8 + marks * 4 + 1);
+    int32_t *ids = (int32_t *)block, *ends = (int32_t *)(block + whole * 8);
+    float *logp = (float *)(block + whole * 4);
+    const uint8_t *parts[3] = {frames[0].data, frames[1].data, frames[2].data};
     rt_sample *samples = rt_alloc((size_t)job->count * sizeof *samples);
     for (int i = 0; i < job->count && !rc; i++) {
         const Retake__Trajectory *trajectory = result->trajectories[i];
+        uint32_t own = trajectory->tokens, own_thoughts = trajectory->thoughts;
+        join(ids, prefix->ids, prefix->count, &parts[0], own);
+        join(logp, prefix->logp, prefix->count, &parts[1], own);
+        join(ends, prefix->ends, prefix->thoughts, &parts[2], own_thoughts);
+        for (uint32_t k = 0; k < own_thoughts; k++) {
+            ends[prefix->thoughts + k] =
+                (int32_t)((uint32_t)ends[prefix->thoughts + k] + prefix->count);
+        }
         samples[i] = (rt_sample){.id = trajectory->id,
+                                 .kind = job->kind,
+                                 .group = -1,
+                                 .parent = -1,
+                                 .reset = -1,
                                  .ids = ids,
                                  .logp = logp,
                                  .ends = ends,
-                                 .tokens = trajectory->tokens,
-                                 .thoughts = trajectory->thoughts,
+                                 .tokens = own + prefix->count,
+                                 .thoughts = own_thoughts + prefix->thoughts,
                                  .grade = (int)trajectory->grade,
                                  .reward = trajectory->reward};
         snprintf(samples[i].end, sizeof samples[i].end, "%s", trajectory->end);
-        ids += trajectory->tokens;
-        logp += trajectory->tokens;
-        ends += trajectory->thoughts;
+        ids += samples[i].tokens;
+        logp += samples[i].tokens;
+        ends += samples[i].thoughts;
         rc = check_values(&samples[i], vocab, err);
     }
     if (rc) {
@@ -130,13 +154,18 @@ static void failed_result(rt_coordinator *co, rt_lease *lease, const char *who, 
         return;
     }
     rt_events_add(co, RT_ERROR, who,
-                  "lease %" PRIu64 " failed %u times, problem %" PRIu64 " of %s is "
-                  "left out: %s",
-                  lease->id, lease->errors, job->problem, job->task_name, why);
+                  "lease %" PRIu64 " (%s) of problem %" PRIu64 " of %s failed %u times and is "
+                  "given up: %s",
+                  lease->id, rt_kind_name(job->kind), job->problem, job->task_name, lease->errors,
+                  why);
     rt_plan_end_lease(co, job, RT_FATE_FAILED);
     job->failed = true;
-    job->plan->failed++;
     job->plan->pending--;
+    if (job->plan->resets) {
+        rt_resets_done(co, job);
+    } else {
+        job->plan->failed++;
+    }
 }
 
 static void take_in(rt_coordinator *co, rt_worker *worker, rt_lease *lease,
@@ -170,6 +199,9 @@ static void take_in(rt_coordinator *co, rt_worker *worker, rt_lease *lease,
     co->step_tally.tokens_sampled += result->tokens_generated;
     co->step_tally.tokens_prefill += result->tokens_prefill;
     job->plan->pending--;
+    if (job->plan->resets) {
+        rt_resets_done(co, job);
+    }
 }
 
 void rt_results_take(rt_coordinator *co, rt_worker *worker, const rt_message *message)

@@ -181,6 +181,9 @@ static json_t *stats_json(rt_coordinator *co)
                         json_pack("{s:I}", "store", (json_int_t)rt_store_waiting(co->store)));
     json_object_set(json, "metrics", co->step_metrics);
     json_object_set_new(json, "evaluation", rt_evaluation_json(&co->last));
+    if (strcmp(co->config->algorithm.plan, "group") != 0) {
+        json_object_set_new(json, "resets", rt_resets_json(co));
+    }
     json_object_set_new(json, "seconds", seconds_json(co));
     json_object_set_new(json, "eta_seconds",
                         co->step_seconds_mean > 0 ? json_real(left * co->step_seconds_mean)
@@ -190,12 +193,44 @@ static json_t *stats_json(rt_coordinator *co)
     return json;
 }
 
+/* "reset ID" or {"reset": ID}; −1: something else is asked. */
+static int64_t reset_asked(const char *request, size_t bytes)
+{
+    char text[64] = "";
+    long long id = -1;
+    if (bytes >= sizeof text) {
+        return -1;
+    }
+    memcpy(text, request, bytes);
+    int taken = 0;
+    if (sscanf(text, "reset %lld%n", &id, &taken) == 1 && text[taken] == 0) {
+        return id;
+    }
+    json_t *json = json_loads(text, 0, NULL);
+    const json_t *number = json_object_get(json, "reset");
+    id = json_is_integer(number) ? json_integer_value(number) : -1;
+    json_decref(json);
+    return id;
+}
+
+static json_t *answer_of(rt_coordinator *co, const rt_message *message)
+{
+    int64_t reset = message->frames_count > 0
+                        ? reset_asked(message->frames[0].data, message->frames[0].bytes)
+                        : -1;
+    if (reset < 0) {
+        return stats_json(co);
+    }
+    json_t *json = rt_reset_state_json(co, reset);
+    return json ? json : json_pack("{s:s}", "error", "there is no reset with this id");
+}
+
 void rt_stats_message(void *context, rt_socket *socket, const rt_message *message)
 {
     rt_coordinator *co = context;
     bool stop = message->frames_count > 0 && message->frames[0].bytes == 4 &&
                 memcmp(message->frames[0].data, "stop", 4) == 0;
-    json_t *json = stats_json(co);
+    json_t *json = answer_of(co, message);
     char *text = json_dumps(json, JSON_COMPACT);
     rt_frame frame = {text ? text : "{}", text ? strlen(text) : 2};
     rt_socket_send_raw(socket, &frame, 1, NULL);

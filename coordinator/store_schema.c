@@ -24,10 +24,13 @@ static const rt_table_form forms[RT_TABLES] = {
                          "plan TEXT",
                          5},
     [RT_TABLE_RESETS] = {"resets",
-                         "id, trajectory_id, thought, tokens, chosen_by, visits, successes",
+                         "id, trajectory_id, thought, tokens, chosen_by, visits, successes, "
+                         "step, problem_id, prefix, oracle, fallback, gain, why",
                          "id INTEGER PRIMARY KEY, trajectory_id INTEGER, thought INTEGER, "
-                         "tokens INTEGER, chosen_by TEXT, visits INTEGER, successes INTEGER",
-                         7},
+                         "tokens INTEGER, chosen_by TEXT, visits INTEGER, successes INTEGER, "
+                         "step INTEGER, problem_id INTEGER, prefix BLOB, oracle INTEGER, "
+                         "fallback TEXT, gain REAL, why TEXT",
+                         14},
     [RT_TABLE_LOCALIZATIONS] = {"localizations", "id, trajectory_id, output, parsed, oracle",
                                 "id INTEGER PRIMARY KEY, trajectory_id INTEGER, output TEXT, "
                                 "parsed INTEGER, oracle INTEGER",
@@ -81,6 +84,15 @@ int rt_store_schema(sqlite3 *db, rt_error *err)
                 "CREATE INDEX IF NOT EXISTS trajectories_problem ON trajectories (problem_id);"
                 "COMMIT;");
     int code = sqlite3_exec(db, sql.data, NULL, NULL, NULL);
+    static const char *const added[] = {"step INTEGER", "problem_id INTEGER", "prefix BLOB",
+                                        "oracle INTEGER", "fallback TEXT", "gain REAL",
+                                        "why TEXT"};
+    /* Of a store made before resets had them; refused where they are there already. */
+    for (size_t i = 0; code == SQLITE_OK && i < RT_COUNT(added); i++) {
+        char more[80];
+        snprintf(more, sizeof more, "ALTER TABLE resets ADD COLUMN %s", added[i]);
+        sqlite3_exec(db, more, NULL, NULL, NULL);
+    }
     rt_buf_free(&sql);
     return code == SQLITE_OK
                ? RT_OK

@@ -6,17 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "coordinator/internal.h"
+#include "coordinator/show.h"
 
 #define TOKENS_PER_LINE 8
-
-typedef struct show_view {
-    sqlite3 *db;
-    rt_decode_fn *decode;
-    void *context;
-    rt_buf *out;
-    bool json;
-} show_view;
 
 /* ---- rows as JSON ---------------------------------------------------------------------------- */
 
@@ -59,7 +51,7 @@ static json_t *column_json(sqlite3_stmt *query, int column)
 }
 
 /* All rows of a query as objects; NULL and *err on failure. `?1` is bound to id. */
-static json_t *rows_of(const show_view *view, const char *sql, int64_t id, rt_error *err)
+json_t *rt_show_rows(const show_view *view, const char *sql, int64_t id, rt_error *err)
 {
     sqlite3_stmt *query = NULL;
     json_t *rows = json_array();
@@ -144,7 +136,7 @@ static void table_text(rt_buf *out, const json_t *rows)
     }
 }
 
-static void json_text(rt_buf *out, const json_t *json)
+void rt_show_json(rt_buf *out, const json_t *json)
 {
     char *text = json_dumps(json, JSON_INDENT(2));
     rt_buf_addf(out, "%s\n", text ? text : "null");
@@ -154,12 +146,12 @@ static void json_text(rt_buf *out, const json_t *json)
 /* A view that is one table. */
 static int show_table(const show_view *view, const char *sql, int64_t id, rt_error *err)
 {
-    json_t *rows = rows_of(view, sql, id, err);
+    json_t *rows = rt_show_rows(view, sql, id, err);
     if (!rows) {
         return err->code;
     }
     if (view->json) {
-        json_text(view->out, rows);
+        rt_show_json(view->out, rows);
     } else {
         table_text(view->out, rows);
     }
@@ -179,7 +171,7 @@ static void decode_json(const show_view *view, const json_t *ids, size_t from, s
 }
 
 /* Texts beside the numbers: the prompt, and the response cut into its thoughts. */
-static void add_texts(const show_view *view, json_t *row)
+void rt_show_add_texts(const show_view *view, json_t *row)
 {
     const json_t *ids = json_object_get(row, "response_ids"),
                  *prompt = json_object_get(row, "prompt_ids"),
@@ -270,7 +262,7 @@ static void trajectory_text(const show_view *view, const json_t *row, bool token
 
 static int show_trajectory(const show_view *view, int64_t id, rt_error *err)
 {
-    json_t *rows = rows_of(view, "SELECT * FROM trajectories WHERE id = ?1", id, err);
+    json_t *rows = rt_show_rows(view, "SELECT * FROM trajectories WHERE id = ?1", id, err);
     if (!rows) {
         return err->code;
     }
@@ -282,9 +274,9 @@ static int show_trajectory(const show_view *view, int64_t id, rt_error *err)
                      "the ids of a step",
                      id);
     } else {
-        add_texts(view, row);
+        rt_show_add_texts(view, row);
         if (view->json) {
-            json_text(view->out, row);
+            rt_show_json(view->out, row);
         } else {
             rt_buf_addf(view->out, "prompt:\n%s\n\n",
                         json_string_value(json_object_get(row, "prompt")));
@@ -297,8 +289,8 @@ static int show_trajectory(const show_view *view, int64_t id, rt_error *err)
 
 static int show_problem(const show_view *view, int64_t id, rt_error *err)
 {
-    json_t *problems = rows_of(view, "SELECT * FROM problems WHERE id = ?1", id, err);
-    json_t *rows = problems ? rows_of(view,
+    json_t *problems = rt_show_rows(view, "SELECT * FROM problems WHERE id = ?1", id, err);
+    json_t *rows = problems ? rt_show_rows(view,
                                       "SELECT * FROM trajectories WHERE problem_id = ?1 "
                                       "ORDER BY step, id",
                                       id, err)
@@ -312,7 +304,7 @@ static int show_problem(const show_view *view, int64_t id, rt_error *err)
     int rc = RT_OK;
     json_array_foreach(rows, i, row)
     {
-        add_texts(view, row);
+        rt_show_add_texts(view, row);
     }
     if (!problem) {
         rc = rt_fail(err, RT_ERR_INPUT,
@@ -320,8 +312,11 @@ static int show_problem(const show_view *view, int64_t id, rt_error *err)
                      "the ids of a step",
                      id);
     } else if (view->json) {
+        json_t *resets = rt_show_problem_resets(view, id, err);
+        rc = resets ? RT_OK : err->code;
         json_object_set(problem, "trajectories", rows);
-        json_text(view->out, problem);
+        json_object_set_new(problem, "resets", resets);
+        rt_show_json(view->out, problem);
     } else {
         rt_buf_addf(view->out, "problem %" PRId64 " of %s, answer %s:\n%s\n\n", id,
                     json_string_value(json_object_get(problem, "task")),
@@ -332,6 +327,9 @@ static int show_problem(const show_view *view, int64_t id, rt_error *err)
             trajectory_text(view, row, false);
             rt_buf_addf(view->out, "\n");
         }
+        json_t *resets = rt_show_problem_resets(view, id, err);
+        rc = resets ? RT_OK : err->code;
+        json_decref(resets);
     }
     json_decref(rows);
     json_decref(problems);
@@ -346,14 +344,14 @@ static int show_parts(const show_view *view, const char *const *names, const cha
     json_t *whole = json_object();
     int rc = RT_OK;
     for (int i = 0; i < count && !rc; i++) {
-        json_t *rows = rows_of(view, sql[i], id, err);
+        json_t *rows = rt_show_rows(view, sql[i], id, err);
         rc = rows ? RT_OK : err->code;
         if (rows) {
             json_object_set_new(whole, names[i], rows);
         }
     }
     if (!rc && view->json) {
-        json_text(view->out, whole);
+        rt_show_json(view->out, whole);
     } else if (!rc) {
         for (int i = 0; i < count; i++) {
             rt_buf_addf(view->out, "%s%s\n", i ? "\n" : "", names[i]);
@@ -423,19 +421,21 @@ static int show(const show_view *view, const char *what, const char *id_text, rt
                           0, err);
     }
     bool one = strcmp(what, "step") == 0 || strcmp(what, "problem") == 0 ||
-               strcmp(what, "trajectory") == 0;
+               strcmp(what, "trajectory") == 0 || strcmp(what, "reset") == 0;
     char *end = NULL;
     int64_t id = one && id_text ? strtoll(id_text, &end, 10) : 0;
     if (!one) {
         return rt_fail(err, RT_ERR_USAGE,
                        "there is no view %s; choose steps, step N, problem ID, "
-                       "trajectory ID, workers or events",
+                       "trajectory ID, reset ID, workers or events",
                        what);
     } else if (!id_text || end == id_text || *end) {
         return rt_fail(err, RT_ERR_USAGE, "%s needs a number: %s %s", what, what,
                        strcmp(what, "step") == 0 ? "N" : "ID");
     } else if (strcmp(what, "step") == 0) {
         return show_step(view, id, err);
+    } else if (what[0] == 'r') {
+        return rt_show_reset(view, id, err);
     }
     return what[0] == 'p' ? show_problem(view, id, err) : show_trajectory(view, id, err);
 }

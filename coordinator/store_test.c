@@ -60,7 +60,8 @@ static const char *const documented[][2] = {
      "id,problem_id,step,group_id,parent_id,reset_id,kind,worker,version,prompt_ids,"
      "response_ids,logprobs,thought_ends,suffix_start,reward,grade,advantage,end,fate"},
     {"groups", "id,problem_id,step,kind,plan"},
-    {"resets", "id,trajectory_id,thought,tokens,chosen_by,visits,successes"},
+    {"resets", "id,trajectory_id,thought,tokens,chosen_by,visits,successes,step,problem_id,prefix,"
+               "oracle,fallback,gain,why"},
     {"localizations", "id,trajectory_id,output,parsed,oracle"},
     {"debates", "id,problem_id,step,agents,rounds,consensus,votes"},
     {"turns", "debate_id,round,agent,trajectory_id,answer"},

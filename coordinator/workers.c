@@ -214,11 +214,24 @@ static rt_worker *freest(const rt_coordinator *co)
     return best;
 }
 
+/* A continuation goes where its prefix may still lie computed, unless that worker is busy. */
+static rt_worker *choose(rt_coordinator *co, const rt_job *job)
+{
+    rt_worker *held = job->prefers[0] ? rt_workers_find(co, job->prefers) : NULL;
+    bool hit = held && held->credit > 0;
+    rt_worker *worker = hit ? held : freest(co);
+    if (worker && job->prefers[0]) {
+        co->step_tally.affinity_wanted++;
+        co->step_tally.affinity_hits += hit;
+    }
+    return worker;
+}
+
 void rt_workers_lease_out(rt_coordinator *co)
 {
     rt_lease *lease = NULL;
     rt_worker *worker = NULL;
-    while ((lease = co->leases.queue.head) && (worker = freest(co))) {
+    while ((lease = co->leases.queue.head) && (worker = choose(co, lease->job))) {
         const rt_plan *plan = lease->job->plan;
         int64_t version = plan->evaluation ? plan->step : co->version;
         if (!rt_depot_of(&co->weights, version)) {
