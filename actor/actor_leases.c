@@ -184,7 +184,7 @@ static int send_result(rt_actor *actor, const rt_work *work, uint32_t attempt, c
     result.n_trajectories = (size_t)work->count;
     result.trajectories = list;
     result.tokens_generated = bufs[0].bytes / sizeof(int32_t);
-    result.tokens_prefill = (uint64_t)work->prefix_count;
+    result.tokens_prefill = (uint64_t)work->completions[0].prefill;
     const rt_frame frames[3] = {{bufs[0].data, bufs[0].bytes}, {bufs[1].data, bufs[1].bytes},
                                 {bufs[2].data, bufs[2].bytes}};
     const int code = rt_actor_send(actor, actor->work, &envelope, frames, 3);

@@ -65,6 +65,9 @@ static int plan_work(rt_coordinator *co, rt_error *err)
 static bool all_fresh(rt_coordinator *co, rt_plan *plan)
 {
     bool fresh = true;
+    if (plan->resets) { /* what is reset hangs together: too old is only what arrives too late */
+        return true;
+    }
     for (int i = 0; i < plan->count; i++) {
         rt_job *job = &plan->jobs[i];
         if (job->samples && job->lease && rt_job_stale(job, co->config->run.staleness)) {
@@ -115,14 +118,17 @@ static int send_batch(rt_coordinator *co, rt_error *err)
     if (rc) {
         return rc;
     }
-    rt_plan_advantages(co->config, plan);
-    for (int i = 0; i < plan->count; i++) {
-        if (plan->jobs[i].dropped && plan->jobs[i].lease) {
-            rt_record_job(co, &plan->jobs[i]);
-            rt_plan_end_lease(co, &plan->jobs[i], RT_FATE_FILTERED);
+    if (!plan->recorded) {
+        rt_plan_advantages(co->config, plan);
+        rt_record_batch(co, plan);
+        for (int i = 0; i < plan->count; i++) {
+            if (plan->jobs[i].dropped && plan->jobs[i].lease) {
+                rt_plan_end_lease(co, &plan->jobs[i], RT_FATE_FILTERED);
+            }
         }
     }
-    return ship(co, plan, err);
+    rc = rt_store_flush(co->store, err);
+    return rc ? rc : ship(co, plan, err);
 }
 
 static int current_bucket(const rt_coordinator *co)

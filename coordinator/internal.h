@@ -96,6 +96,7 @@ enum rt_table {
     RT_TABLE_WORKERS,
     RT_TABLE_LEASES,
     RT_TABLE_EVENTS,
+    RT_TABLE_FATES, /* no table: (step, fate) ends the step's trajectories that are still open */
     RT_TABLES
 };
 #define RT_COLUMNS_MAX 20
@@ -103,8 +104,9 @@ enum rt_table {
 typedef struct rt_table_form {
     const char *name;
     const char *columns; /* "id, task, …" in the documented order */
-    const char *create;  /* definition inside the parentheses */
+    const char *create;  /* definition inside the parentheses; NULL: no table of its own */
     int count;
+    const char *write;   /* statement of a row; NULL: insert or replace */
 } rt_table_form;
 const rt_table_form *rt_table_form_of(int table);
 int rt_store_schema(sqlite3 *db, rt_error *err); /* creates what is missing */
@@ -129,6 +131,8 @@ typedef struct rt_past {
     double seconds[5]; /* by rt_bucket */
     double tokens_sampled, tokens_prefill, tokens_trained, compared, mismatched;
     double grades[3];
+    int64_t open_step;       /* its batch was made, its end is not known; −1: none */
+    double open_grades[3];   /* not in `grades` */
     int64_t processes_again; /* starts beyond the first, of any role */
     json_t *seen;            /* process name: incarnation of its newest start */
 } rt_past;
@@ -144,6 +148,7 @@ double rt_store_metric(rt_store *store, int64_t step,
                        const char *name); /* before start; NaN: none */
 int rt_store_start(rt_store *store, rt_store_failed_fn *failed, void *context, rt_error *err);
 void rt_store_put(rt_store *store, rt_store_row *row); /* takes; never blocks */
+int rt_store_flush(rt_store *store, rt_error *err); /* waits until all of it is committed */
 size_t rt_store_waiting(const rt_store *store);
 /* Code and sentence of the failure that stopped the writer; 0: none. */
 int rt_store_failure(rt_store *store, rt_error *err);
@@ -194,6 +199,7 @@ typedef struct rt_job {
     size_t prompt_count;
     rt_prefix prefix;           /* count 0: none */
     char prefers[RT_NAME_BYTES]; /* worker that may still hold the prefix; "": any */
+    bool hit;                    /* it was leased to that one */
     struct rt_reset_state *state; /* continuations and localizations: of what; borrows */
     rt_lease *lease;      /* NULL once ended */
     bool failed, dropped; /* given up; not in the batch */
@@ -212,6 +218,7 @@ typedef struct rt_plan {
     rt_arena *arena;
     rt_job *jobs; // (count) of room for capacity: leases point at them
     int count, capacity, pending;
+    bool recorded;                /* rt_record_batch */
     int problems, failed;         /* how many, and how many were given up */
     struct rt_reset_plan *resets; /* NULL: plan group */
 } rt_plan;
@@ -294,6 +301,7 @@ const char *rt_bucket_name(int bucket);
 typedef struct rt_tally {
     uint64_t tokens_sampled, tokens_prefill, tokens_trained, compared, mismatched, grades[3];
     uint64_t affinity_wanted, affinity_hits; /* continuations leased, to the worker they prefer */
+    uint64_t continuation_prefill, hit_prefill; /* prefix tokens they computed; of hits */
     double seconds[RT_BUCKETS];
 } rt_tally;
 
@@ -354,6 +362,7 @@ typedef struct rt_coordinator {
     int64_t restarts;         /* starts beyond the first, of any process of the run */
     double step_seconds_mean; /* moving, for the time left */
     json_t *step_metrics;     /* of the last step */
+    json_t *next_metrics;     /* of the one under way */
     rt_event kept[RT_EVENTS_KEPT];
     uint64_t events_count;
     int64_t reject_told_ns;
@@ -483,6 +492,11 @@ json_t *rt_resets_json(const rt_coordinator *co);
 json_t *rt_reset_state_json(rt_coordinator *co, int64_t id);
 
 /* record.c */
+/* What was sampled for a step, before its batch goes out: whatever becomes of this process then,
+ * the rows are whole. */
+void rt_record_batch(rt_coordinator *co, rt_plan *plan);
+/* A step that was trained after this run's last coordinator was gone. */
+void rt_record_lost_step(rt_coordinator *co, int64_t step, rt_hash128 hash);
 void rt_step_metric(rt_coordinator *co, int64_t step, const char *name, double value);
 int rt_job_fate(const rt_job *job); /* trained if any of its trajectories is */
 void rt_record_problem(rt_coordinator *co, const rt_job *job);

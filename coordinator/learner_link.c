@@ -165,17 +165,15 @@ static void start_over(rt_coordinator *co, int64_t version)
 static void step_is_trained(rt_coordinator *co, const Retake__StepDone *done)
 {
     rt_plan *plan = rt_plan_of(co->steps, co->version);
-    RT_ASSERT(plan != NULL);
+    RT_ASSERT(plan != NULL && plan->recorded);
     rt_record_step(co, plan, done);
     for (int i = 0; i < plan->count; i++) {
         rt_job *job = &plan->jobs[i];
         if (job->lease) {
-            rt_record_job(co, job);
             rt_plan_end_lease(co, job, rt_job_fate(job));
         }
     }
     if (plan->resets) {
-        rt_resets_record(co, plan);
         rt_resets_remember(co, plan);
     }
     rt_plan **link = &co->steps;
@@ -217,6 +215,11 @@ static void announced(rt_coordinator *co, const Retake__WeightsAnnounce *announc
                       "has done step %" PRId64 ", its account of it is lost", co->version);
         step_is_trained(co, NULL);
     } else if (!next || !link->step_done) {
+        if (co->version < 0 && co->past.open_step >= 0 &&
+            announce->version == co->past.open_step + 1) {
+            rt_record_lost_step(co, co->past.open_step, hash);
+        }
+        co->past.open_step = -1;
         start_over(co, announce->version);
     } else if (!rt_hash_equal(hash, link->step_hash)) {
         rt_events_add(co, RT_ERROR, link->name,

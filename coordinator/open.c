@@ -141,6 +141,7 @@ int rt_coordinator_open(rt_coordinator *co, rt_error *err)
     co->incarnation = new_id(2);
     co->fingerprint = rt_config_fingerprint(co->config);
     co->step_metrics = json_object();
+    co->next_metrics = json_object();
     rt_depot_init(&co->weights);
     int rc = check_limits(co->config, err);
     /* Everything that can be refused is refused before the run folder is touched. */
@@ -175,6 +176,7 @@ void rt_coordinator_close(rt_coordinator *co)
     rt_past_free(&co->past);
     rt_free(co->evaluated);
     json_decref(co->step_metrics);
+    json_decref(co->next_metrics);
     rt_tokenizer_free(&co->tokenizer);
     rt_taskset_free(&co->tasks);
 }

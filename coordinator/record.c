@@ -55,9 +55,9 @@ int rt_job_fate(const rt_job *job)
     return RT_FATE_FILTERED;
 }
 
+/* What is trained has no fate before it is: rt_record_step gives it. */
 static void record_sample(rt_coordinator *co, const rt_job *job, const rt_sample *sample)
 {
-    int fate = sample->trained ? RT_FATE_TRAINED : RT_FATE_FILTERED;
     rt_store_row *row = rt_store_row_new(RT_TABLE_TRAJECTORIES);
     rt_store_row_int(row, (int64_t)sample->id);
     rt_store_row_int(row, (int64_t)job->problem);
@@ -77,7 +77,7 @@ static void record_sample(rt_coordinator *co, const rt_job *job, const rt_sample
     rt_store_row_text(row, rt_grade_name(sample->grade));
     rt_store_row_real(row, sample->group >= 0 ? sample->advantage : NAN);
     rt_store_row_text(row, sample->end);
-    rt_store_row_text(row, rt_fate_name(fate));
+    rt_store_row_text(row, sample->trained ? NULL : rt_fate_name(RT_FATE_FILTERED));
     rt_store_put(co->store, row);
 }
 
@@ -130,7 +130,7 @@ void rt_step_metric(rt_coordinator *co, int64_t step, const char *name, double v
 {
     rt_record_metric(co, step, name, value);
     if (isfinite(value)) {
-        json_object_set_new(co->step_metrics, name, json_real(value));
+        json_object_set_new(co->next_metrics, name, json_real(value));
     }
 }
 
@@ -185,7 +185,7 @@ static void record_samples(rt_coordinator *co, const rt_plan *plan)
         char name[40];
         snprintf(name, sizeof name, "grades.%s", rt_grade_name(grade));
         rt_step_metric(co, step, name, sums.grades[grade]);
-        co->run_tally.grades[grade] += (uint64_t)sums.grades[grade];
+        co->step_tally.grades[grade] = (uint64_t)sums.grades[grade];
     }
 }
 
@@ -223,45 +223,85 @@ static double record_tally(rt_coordinator *co, int64_t step)
     rt_step_metric(co, step, "tokens.prefill", (double)co->step_tally.tokens_prefill);
     co->run_tally.tokens_sampled += co->step_tally.tokens_sampled;
     co->run_tally.tokens_prefill += co->step_tally.tokens_prefill;
+    for (int i = 0; i < 3; i++) {
+        co->run_tally.grades[i] += co->step_tally.grades[i];
+    }
     if (co->step_tally.affinity_wanted > 0) {
         rt_step_metric(co, step, "affinity.wanted", (double)co->step_tally.affinity_wanted);
         rt_step_metric(co, step, "affinity.hits", (double)co->step_tally.affinity_hits);
+        rt_step_metric(co, step, "affinity.prefill_tokens",
+                       (double)co->step_tally.continuation_prefill);
+        rt_step_metric(co, step, "affinity.prefill_tokens.hit",
+                       (double)co->step_tally.hit_prefill);
     }
     co->step_tally = (rt_tally){0};
     return seconds;
 }
 
-void rt_record_step(rt_coordinator *co, const rt_plan *plan, const Retake__StepDone *done)
+void rt_record_batch(rt_coordinator *co, rt_plan *plan)
 {
-    int64_t step = plan->step;
-    json_object_clear(co->step_metrics);
+    json_object_clear(co->next_metrics);
     record_samples(co, plan);
+    for (int i = 0; i < plan->count; i++) {
+        if (plan->jobs[i].lease) {
+            rt_record_job(co, &plan->jobs[i]);
+        }
+    }
     if (plan->resets) {
+        rt_resets_record(co, plan);
         rt_resets_metrics(co, plan);
     }
-    if (done) {
-        record_learning(co, step, done);
-    }
-    double seconds = record_tally(co, step);
-    rt_step_metric(co, step, "seconds", seconds);
-    /* About the last ten steps count. */
-    co->step_seconds_mean +=
-        (co->step_seconds_mean > 0 ? 0.1 : 1) * (seconds - co->step_seconds_mean);
-    rt_hash128 hash;
+    plan->recorded = true;
+}
+
+static void step_row(rt_coordinator *co, int64_t step, const rt_hash128 *hash,
+                     const Retake__StepDone *done, double seconds)
+{
     char hex[33];
-    bool hashed = done && rt_depot_hash(&done->hash, &hash);
-    if (hashed) {
-        rt_hash_hex(hash, hex);
+    if (hash) {
+        rt_hash_hex(*hash, hex);
     }
+    rt_store_row *fates = rt_store_row_new(RT_TABLE_FATES);
+    rt_store_row_int(fates, step);
+    rt_store_row_text(fates, rt_fate_name(RT_FATE_TRAINED));
+    rt_store_put(co->store, fates);
     rt_store_row *row = rt_store_row_new(RT_TABLE_STEPS);
     rt_store_row_int(row, step);
     rt_store_row_int(row, step + 1);
-    rt_store_row_text(row, hashed ? hex : NULL);
+    rt_store_row_text(row, hash ? hex : NULL);
     rt_store_row_real(row, done ? done->loss : NAN);
     rt_store_row_real(row, done ? done->grad_norm : NAN);
     rt_store_row_int(row, done ? (int64_t)done->tokens : 0);
     rt_store_row_real(row, seconds);
     rt_store_put(co->store, row);
+}
+
+void rt_record_step(rt_coordinator *co, const rt_plan *plan, const Retake__StepDone *done)
+{
+    int64_t step = plan->step;
+    if (done) {
+        record_learning(co, step, done);
+    }
+    double seconds = record_tally(co, step);
+    rt_step_metric(co, step, "seconds", seconds);
+    json_object_clear(co->step_metrics);
+    json_object_update(co->step_metrics, co->next_metrics);
+    /* About the last ten steps count. */
+    co->step_seconds_mean +=
+        (co->step_seconds_mean > 0 ? 0.1 : 1) * (seconds - co->step_seconds_mean);
+    rt_hash128 hash;
+    step_row(co, step, done && rt_depot_hash(&done->hash, &hash) ? &hash : NULL, done, seconds);
+}
+
+void rt_record_lost_step(rt_coordinator *co, int64_t step, rt_hash128 hash)
+{
+    rt_events_add(co, RT_INFO, "coordinator",
+                  "step %" PRId64 " was trained while no coordinator was there; what was sampled "
+                  "for it is kept, the learner's account of it is lost", step);
+    for (int i = 0; i < 3; i++) {
+        co->run_tally.grades[i] += (uint64_t)co->past.open_grades[i];
+    }
+    step_row(co, step, &hash, NULL, NAN);
 }
 
 void rt_record_rest(rt_coordinator *co)

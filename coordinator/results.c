@@ -198,6 +198,12 @@ static void take_in(rt_coordinator *co, rt_worker *worker, rt_lease *lease,
     }
     co->step_tally.tokens_sampled += result->tokens_generated;
     co->step_tally.tokens_prefill += result->tokens_prefill;
+    if (job->prefix.count > 0) {
+        co->step_tally.affinity_wanted++;
+        co->step_tally.affinity_hits += job->hit;
+        co->step_tally.continuation_prefill += result->tokens_prefill;
+        co->step_tally.hit_prefill += job->hit ? result->tokens_prefill : 0;
+    }
     job->plan->pending--;
     if (job->plan->resets) {
         rt_resets_done(co, job);

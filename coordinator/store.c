@@ -43,7 +43,9 @@ struct rt_store {
     pthread_t thread;
     bool started;
     pthread_mutex_t lock;
-    pthread_cond_t wake;
+    pthread_cond_t wake, written_more;
+    size_t put;              /* rows, ever; loop thread */
+    atomic_size_t committed; /* of them, or dropped after a failure */
     atomic_bool closing, failed;
     rt_error error; /* under lock */
     rt_store_failed_fn *on_failed;
@@ -169,8 +171,11 @@ static int bind_value(sqlite3_stmt *insert, int column, const value *what)
 
 static int prepare_insert(rt_store *store, int table)
 {
-    rt_buf sql = {0};
     const rt_table_form *form = rt_table_form_of(table);
+    if (form->write) {
+        return sqlite3_prepare_v2(store->db, form->write, -1, &store->insert[table], NULL);
+    }
+    rt_buf sql = {0};
     rt_buf_addf(&sql, "INSERT OR REPLACE INTO %s VALUES (", form->name);
     for (int i = 0; i < form->count; i++) {
         rt_buf_addf(&sql, i ? ",?" : "?");
@@ -235,6 +240,12 @@ static int write_waiting(rt_store *store)
             writer_fails(store, code);
         }
     }
+    if (count > 0) {
+        pthread_mutex_lock(&store->lock);
+        atomic_fetch_add(&store->committed, (size_t)count);
+        pthread_cond_signal(&store->written_more);
+        pthread_mutex_unlock(&store->lock);
+    }
     return count;
 }
 
@@ -280,8 +291,20 @@ static void push_late(rt_store *store)
     store->late_tail = NULL;
 }
 
+/* The writer drains the ring by itself; what did not fit is pushed as room appears. */
+static void push_all(rt_store *store)
+{
+    while (store->late_head) {
+        push_late(store);
+        wake_writer(store);
+        struct timespec pause = {.tv_nsec = 1000000};
+        nanosleep(&pause, NULL);
+    }
+}
+
 void rt_store_put(rt_store *store, rt_store_row *row)
 {
+    store->put++;
     push_late(store);
     if (store->late_head || !rt_ring_push(store->ring, row)) {
         if (store->late_tail) {
@@ -295,6 +318,18 @@ void rt_store_put(rt_store *store, rt_store_row *row)
     if (store->started) {
         wake_writer(store);
     }
+}
+
+int rt_store_flush(rt_store *store, rt_error *err)
+{
+    RT_ASSERT(store->started);
+    push_all(store);
+    pthread_mutex_lock(&store->lock);
+    while (atomic_load(&store->committed) < store->put) {
+        pthread_cond_wait(&store->written_more, &store->lock);
+    }
+    pthread_mutex_unlock(&store->lock);
+    return rt_store_failure(store, err);
 }
 
 size_t rt_store_waiting(const rt_store *store)
@@ -350,6 +385,7 @@ int rt_store_open(rt_store **out, const char *dir, rt_past *past, rt_error *err)
     store->ring = rt_ring_new(RING_ROWS);
     pthread_mutex_init(&store->lock, NULL);
     pthread_cond_init(&store->wake, NULL);
+    pthread_cond_init(&store->written_more, NULL);
     rc = open_database(store, err);
     if (!rc) {
         rc = rt_past_load(store, past, err);
@@ -376,15 +412,9 @@ int rt_store_start(rt_store *store, rt_store_failed_fn *failed, void *context, r
     return RT_OK;
 }
 
-/* The writer drains the ring by itself; what did not fit is pushed as room appears. */
 static void finish_writer(rt_store *store)
 {
-    while (store->late_head) {
-        push_late(store);
-        wake_writer(store);
-        struct timespec pause = {.tv_nsec = 1000000};
-        nanosleep(&pause, NULL);
-    }
+    push_all(store);
     atomic_store(&store->closing, true);
     wake_writer(store);
     pthread_join(store->thread, NULL);
@@ -414,6 +444,7 @@ int rt_store_close(rt_store **pointer, rt_error *err)
     sqlite3_close(store->db);
     pthread_mutex_destroy(&store->lock);
     pthread_cond_destroy(&store->wake);
+    pthread_cond_destroy(&store->written_more);
     rt_ring_free(&store->ring);
     rt_free(store->path);
     rt_free(store);

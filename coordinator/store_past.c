@@ -81,6 +81,23 @@ static void load_seen(sqlite3 *db, rt_past *past)
     sqlite3_finalize(query);
 }
 
+/* A step whose batch was made and that has no row of its own. */
+static void load_open_step(sqlite3 *db, rt_past *past)
+{
+    double step = number_of(db, "SELECT max(step) FROM trajectories WHERE fate IS NULL");
+    if (isnan(step)) {
+        return;
+    }
+    past->open_step = (int64_t)step;
+    for (int i = 0; i < 3; i++) {
+        char *sql = sqlite3_mprintf("SELECT value FROM metrics WHERE name = 'grades.%s' AND "
+                                    "step = %lld", rt_grade_name(i), (long long)past->open_step);
+        double grades = number_of(db, sql);
+        past->open_grades[i] = isnan(grades) ? 0 : grades;
+        sqlite3_free(sql);
+    }
+}
+
 static void load_sums(sqlite3 *db, rt_past *past)
 {
     for (int i = 0; i < RT_FATES; i++) {
@@ -101,9 +118,9 @@ static void load_sums(sqlite3 *db, rt_past *past)
     past->tokens_trained = sum_of(db, "tokens.trained");
     past->compared = sum_of(db, "logprob.compared");
     past->mismatched = sum_of(db, "logprob.mismatched");
-    past->grades[RT_UNDECIDED] = sum_of(db, "grades.undecided");
-    past->grades[RT_WRONG] = sum_of(db, "grades.wrong");
-    past->grades[RT_CORRECT] = sum_of(db, "grades.correct");
+    past->grades[RT_UNDECIDED] = sum_of(db, "grades.undecided") - past->open_grades[RT_UNDECIDED];
+    past->grades[RT_WRONG] = sum_of(db, "grades.wrong") - past->open_grades[RT_WRONG];
+    past->grades[RT_CORRECT] = sum_of(db, "grades.correct") - past->open_grades[RT_CORRECT];
     double again = number_of(db, "SELECT count(*) - count(DISTINCT id) FROM workers");
     past->processes_again = isnan(again) ? 0 : (int64_t)again;
 }
@@ -131,6 +148,7 @@ int rt_past_load(rt_store *store, rt_past *past, rt_error *err)
     sqlite3 *db = rt_store_database(store);
     char text[64];
     past->lease_next = 1;
+    past->open_step = -1;
     past->seen = json_object();
     past->exists = run_text(db, "id", text, sizeof text);
     if (!past->exists) {
@@ -147,6 +165,7 @@ int rt_past_load(rt_store *store, rt_past *past, rt_error *err)
     if (!rc) {
         load_evaluated(db, past);
         load_seen(db, past);
+        load_open_step(db, past);
         load_sums(db, past);
     }
     return rc;

@@ -63,6 +63,10 @@ static const rt_table_form forms[RT_TABLES] = {
                          7},
     [RT_TABLE_EVENTS] = {"events", "time, level, role, text",
                          "time REAL, level TEXT, role TEXT, text TEXT", 4},
+    [RT_TABLE_FATES] = {.name = "fates",
+                        .write = "UPDATE trajectories SET fate = ?2 "
+                                 "WHERE step = ?1 AND fate IS NULL",
+                        .count = 2},
 };
 
 const rt_table_form *rt_table_form_of(int table)
@@ -76,6 +80,9 @@ int rt_store_schema(sqlite3 *db, rt_error *err)
     rt_buf sql = {0};
     rt_buf_addf(&sql, "BEGIN;");
     for (int i = 0; i < RT_TABLES; i++) {
+        if (!forms[i].create) {
+            continue;
+        }
         rt_buf_addf(&sql, "CREATE TABLE IF NOT EXISTS %s (%s);", forms[i].name, forms[i].create);
     }
     /* What `retake show` asks for: the trajectories of a step, of a problem. */
@@ -84,15 +91,6 @@ int rt_store_schema(sqlite3 *db, rt_error *err)
                 "CREATE INDEX IF NOT EXISTS trajectories_problem ON trajectories (problem_id);"
                 "COMMIT;");
     int code = sqlite3_exec(db, sql.data, NULL, NULL, NULL);
-    static const char *const added[] = {"step INTEGER", "problem_id INTEGER", "prefix BLOB",
-                                        "oracle INTEGER", "fallback TEXT", "gain REAL",
-                                        "why TEXT"};
-    /* Of a store made before resets had them; refused where they are there already. */
-    for (size_t i = 0; code == SQLITE_OK && i < RT_COUNT(added); i++) {
-        char more[80];
-        snprintf(more, sizeof more, "ALTER TABLE resets ADD COLUMN %s", added[i]);
-        sqlite3_exec(db, more, NULL, NULL, NULL);
-    }
     rt_buf_free(&sql);
     return code == SQLITE_OK
                ? RT_OK

@@ -94,7 +94,7 @@ static void the_form_is_the_documented_one(void **state)
         sqlite3_free(sql);
         rt_buf_free(&columns);
     }
-    for (int table = 0; table < RT_TABLES; table++) {
+    for (int table = 0; table < RT_TABLE_FATES; table++) {
         const rt_table_form *form = rt_table_form_of(table);
         int commas = 0;
         for (const char *c = form->columns; *c; c++) {
@@ -194,7 +194,7 @@ static void letters(void *context, const int32_t *ids, size_t count, rt_buf *out
     }
 }
 
-static void put_trajectory(fixture *f, int64_t id)
+static void put_trajectory(fixture *f, int64_t id, int64_t step, const char *fate)
 {
     const int32_t prompt[] = {'2', '+', '2'},
                   response[] = {'i', 's', '\n', 'f', 'o', 'u', 'r', '!'};
@@ -203,7 +203,7 @@ static void put_trajectory(fixture *f, int64_t id)
     rt_store_row *row = rt_store_row_new(RT_TABLE_TRAJECTORIES);
     rt_store_row_int(row, id);
     rt_store_row_int(row, 77);
-    rt_store_row_int(row, 2);
+    rt_store_row_int(row, step);
     rt_store_row_int(row, 5);
     rt_store_row_null(row);
     rt_store_row_null(row);
@@ -219,8 +219,54 @@ static void put_trajectory(fixture *f, int64_t id)
     rt_store_row_text(row, "correct");
     rt_store_row_real(row, 1.5);
     rt_store_row_text(row, "eos");
+    rt_store_row_text(row, fate);
+    rt_store_put(f->store, row);
+}
+
+static int64_t count_fate(sqlite3 *db, int64_t step, const char *fate)
+{
+    char *sql = sqlite3_mprintf("SELECT count(*) FROM trajectories WHERE step = %lld AND fate = %Q",
+                                (long long)step, fate);
+    sqlite3_stmt *query = NULL;
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &query, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(query), SQLITE_ROW);
+    int64_t count = sqlite3_column_int64(query, 0);
+    sqlite3_finalize(query);
+    sqlite3_free(sql);
+    return count;
+}
+
+/* A batch's trajectories are open until their step is done; a process that ends between leaves a
+ * step that the next one knows of. */
+static void an_open_step_is_known_again(void **state)
+{
+    fixture *f = *state;
+    reopen(f, true);
+    put_text(f, RT_TABLE_RUN, (const char *const[]){"id", "00000000000000ab"}, 2);
+    put_metric(f, 2, "grades.correct", 3);
+    put_metric(f, 3, "grades.correct", 5);
+    for (int64_t id = 0; id < 4; id++) {
+        put_trajectory(f, id, 2 + id / 2, NULL);
+    }
+    put_trajectory(f, 8, 3, "filtered");
+    rt_store_row *row = rt_store_row_new(RT_TABLE_FATES);
+    rt_store_row_int(row, 2);
     rt_store_row_text(row, "trained");
     rt_store_put(f->store, row);
+    rt_error err = {0};
+    assert_int_equal(rt_store_flush(f->store, &err), 0);
+    assert_int_equal(rt_store_waiting(f->store), 0);
+    sqlite3 *other = NULL; /* committed: another connection reads it */
+    char path[96];
+    snprintf(path, sizeof path, "%s/run.db", f->dir);
+    assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+    assert_int_equal(count_fate(other, 2, "trained"), 2);
+    assert_int_equal(count_fate(other, 3, "trained"), 0);
+    assert_int_equal(count_fate(other, 3, "filtered"), 1);
+    sqlite3_close(other);
+    reopen(f, false);
+    assert_int_equal(f->past.open_step, 3);
+    assert_true(f->past.open_grades[RT_CORRECT] == 5 && f->past.grades[RT_CORRECT] == 3);
 }
 
 static void show(const fixture *f, const char *what, const char *id, bool json,
@@ -248,7 +294,7 @@ static void views(void **state)
     fixture *f = *state;
     const int64_t id = (INT64_C(1) << 62) + 9;
     reopen(f, true);
-    put_trajectory(f, id);
+    put_trajectory(f, id, 2, "trained");
     rt_store_row *row = rt_store_row_new(RT_TABLE_PROBLEMS);
     rt_store_row_int(row, 77);
     rt_store_row_text(row, "sums");
@@ -371,6 +417,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_form_is_the_documented_one, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_written_is_known_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_flood_is_written_in_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_open_step_is_known_again, setup, teardown),
         cmocka_unit_test_setup_teardown(views, setup, teardown),
         cmocka_unit_test_setup_teardown(views_that_are_not_there, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_is_one_sentence, setup, teardown),

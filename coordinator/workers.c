@@ -215,16 +215,11 @@ static rt_worker *freest(const rt_coordinator *co)
 }
 
 /* A continuation goes where its prefix may still lie computed, unless that worker is busy. */
-static rt_worker *choose(rt_coordinator *co, const rt_job *job)
+static rt_worker *choose(rt_coordinator *co, rt_job *job)
 {
     rt_worker *held = job->prefers[0] ? rt_workers_find(co, job->prefers) : NULL;
-    bool hit = held && held->credit > 0;
-    rt_worker *worker = hit ? held : freest(co);
-    if (worker && job->prefers[0]) {
-        co->step_tally.affinity_wanted++;
-        co->step_tally.affinity_hits += hit;
-    }
-    return worker;
+    job->hit = held && held->credit > 0;
+    return job->hit ? held : freest(co);
 }
 
 void rt_workers_lease_out(rt_coordinator *co)

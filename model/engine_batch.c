@@ -25,6 +25,13 @@ int rt_engine_pages_unpromised(const rt_engine *e)
 
 /* ---- starting completions ---- */
 
+/* Tokens of the prefix to compute. The last token of one found whole is a row of decoding. */
+static int prefill_of(const rt_request *r)
+{
+    bool whole = r->reused > 0 && r->reused + 1 == r->prefix_count;
+    return whole ? 0 : r->prefix_count - r->reused;
+}
+
 static void completion_start(rt_engine *e, rt_request *r)
 {
     int index = r->started++;
@@ -43,6 +50,7 @@ static void completion_start(rt_engine *e, rt_request *r)
     memset(&slot->c, 0, sizeof(slot->c));
     slot->c.request = r->id;
     slot->c.trajectory = r->trajectories[index];
+    slot->c.prefill = prefill_of(r);
     int end = rt_slot_push(e, slot, r->first_ids[index], r->first_logprobs[index]);
     if (end < 0) {
         bool room = rt_engine_pages_make(e, r->prefix_count % RT_PAGE > 0);
@@ -111,9 +119,7 @@ static void plan_prefill(rt_engine *e)
         row += count;
         budget -= count;
         r->prefilled += count;
-        /* the last token of a prefix found whole is a row of decoding */
-        if (r->reused == 0 || r->reused + 1 < r->prefix_count)
-            e->stats.tokens_prefill += count;
+        e->stats.tokens_prefill += prefill_of(r) > 0 ? count : 0;
         if (r->prefilled == r->prefix_count) {
             e->row_slot[e->rows_count] = -1;
             e->row_request[e->rows_count] = r;

@@ -217,6 +217,7 @@ typedef struct rt_completion {
     int32_t *thought_ends; /* (thoughts_count) index into ids just past each thought */
     int ids_count, thoughts_count;
     int end;               /* enum rt_end */
+    int prefill;           /* prefix tokens its request computed; 0: the prefix was found whole */
 } rt_completion;
 
 typedef struct rt_engine_stats {
