@@ -35,6 +35,7 @@ typedef struct player { /* a worker, or the learner */
     int64_t version;
     uint8_t data[BLOB_BYTES], incoming[BLOB_BYTES];
     int leases, batches;
+    const char *fails_kind; /* can't be sampled; of continuations only those with a prefix */
     rt_fetch *fetch;
     Retake__Lease *held[HELD_MAX];
     int held_count;
@@ -56,6 +57,7 @@ typedef struct world {
     pid_t coordinator;
     player workers[WORKERS_MAX], learner;
     uint64_t next_incarnation;
+    bool thinks; /* rollouts have up to three thoughts */
     rt_socket *stats;
     json_t *answer;
 } world;
@@ -196,30 +198,81 @@ static rt_hash128 hash_of(const player *p)
 
 /* ---- a worker -------------------------------------------------------------------------------- */
 
+enum { TOKENS_MAX = 32, THOUGHTS_MAX = 4 };
+
+typedef struct made { /* trajectories that a worker answers with */
+    Retake__Trajectory items[16], *list[16];
+    int32_t ids[16 * TOKENS_MAX], ends[16 * THOUGHTS_MAX];
+    float logp[16 * TOKENS_MAX];
+    size_t tokens, thoughts;
+} made;
+
+static void make_tokens(made *m, Retake__Trajectory *item, const char *text)
+{
+    for (uint32_t t = 0; t < item->tokens; t++) {
+        m->ids[m->tokens] = text ? text[t] : 'a' + (int32_t)rt_below(3, item->id, t, 26);
+        m->logp[m->tokens++] = -(float)rt_uniform(4, item->id, t);
+    }
+}
+
+/* A judgement of every kind that a model may come up with. */
+static void make_judgement(made *m, Retake__Trajectory *item)
+{
+    static const char *const texts[] = {"\\boxed{2}",  "\\boxed{0}", "Step 2 it is", "\\boxed{77}",
+                                        "no idea at all", "",        "\\boxed{1}"};
+    const char *text = texts[rt_below(5, item->id, 0, RT_COUNT(texts))];
+    item->tokens = (uint32_t)strlen(text);
+    item->end = "eos";
+    item->grade = 0;
+    make_tokens(m, item, text);
+}
+
+/* Up to three thoughts, sometimes none, where the world plays resets; else one. */
+static void make_rollout(const world *w, made *m, Retake__Trajectory *item)
+{
+    item->tokens = 2 + rt_below(1, item->id, 0, 6);
+    bool right = rt_below(2, item->id, 0, 2);
+    item->reward = right;
+    item->grade = right ? 2 : 1;
+    item->end = "eos";
+    item->thoughts = w->thinks ? RT_MIN(rt_below(6, item->id, 0, 4), item->tokens) : 1;
+    for (uint32_t i = 0; i < item->thoughts; i++) {
+        m->ends[m->thoughts++] = (int32_t)(i + 1 == item->thoughts ? item->tokens : i + 1);
+    }
+    make_tokens(m, item, NULL);
+}
+
+static void answer_error(player *p, const Retake__Lease *lease, const char *error)
+{
+    Retake__Result result = RETAKE__RESULT__INIT;
+    result.lease = lease->id;
+    result.attempt = lease->attempt;
+    result.error = (char *)error;
+    Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
+    envelope.kind_case = RETAKE__ENVELOPE__KIND_RESULT;
+    envelope.result = &result;
+    say(p->socket, &envelope, NULL, 0);
+}
+
 static void answer_lease(player *p, const Retake__Lease *lease, bool known)
 {
     Retake__Result result = RETAKE__RESULT__INIT;
-    Retake__Trajectory items[16], *list[16];
-    int32_t ids[16 * 8], ends[16];
-    float logp[16 * 8];
-    size_t tokens = 0;
+    made m = {.tokens = 0};
     assert_true(lease->n_trajectories <= 16);
+    if (p->fails_kind && strcmp(lease->kind, p->fails_kind) == 0 &&
+        (strcmp(lease->kind, "reset") != 0 || lease->thoughts_before > 0)) {
+        answer_error(p, lease, "the model's logits are not finite");
+        return;
+    }
     for (size_t i = 0; i < lease->n_trajectories; i++) {
-        uint64_t id = lease->trajectories[i];
-        retake__trajectory__init(&items[i]);
-        list[i] = &items[i];
-        items[i].id = id;
-        items[i].tokens = 2 + rt_below(1, id, 0, 6);
-        items[i].thoughts = 1;
-        ends[i] = (int32_t)items[i].tokens;
-        bool right = rt_below(2, id, 0, 2);
-        items[i].reward = right;
-        items[i].grade = right ? 2 : 1;
-        items[i].end = "eos";
-        items[i].extracted = "";
-        for (uint32_t t = 0; t < items[i].tokens; t++) {
-            ids[tokens] = 'a' + (int32_t)rt_below(3, id, t, 26);
-            logp[tokens++] = -(float)rt_uniform(4, id, t);
+        Retake__Trajectory *item = m.list[i] = &m.items[i];
+        retake__trajectory__init(item);
+        item->id = lease->trajectories[i];
+        item->extracted = "";
+        if (strcmp(lease->kind, "localize") == 0) {
+            make_judgement(&m, item);
+        } else {
+            make_rollout(p->world, &m, item);
         }
     }
     rt_hash128 hash = hash_of(p);
@@ -228,13 +281,13 @@ static void answer_lease(player *p, const Retake__Lease *lease, bool known)
     result.attempt = lease->attempt;
     result.weights_version = lease->weights_version;
     result.weights_hash = (ProtobufCBinaryData){sizeof hash, (uint8_t *)&hash};
-    result.trajectories = list;
+    result.trajectories = m.list;
     result.n_trajectories = lease->n_trajectories;
-    result.tokens_generated = tokens;
+    result.tokens_generated = m.tokens;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_RESULT;
     envelope.result = &result;
-    rt_frame frames[3] = {{ids, tokens * 4}, {logp, tokens * 4}, {ends, result.n_trajectories * 4}};
+    rt_frame frames[3] = {{m.ids, m.tokens * 4}, {m.logp, m.tokens * 4}, {m.ends, m.thoughts * 4}};
     say(p->socket, &envelope, frames, 3);
 }
 
@@ -266,14 +319,7 @@ static void return_outdated(player *p, int64_t coming)
         if (p->held[i]->weights_version == p->version || p->held[i]->weights_version == coming) {
             continue;
         }
-        Retake__Result result = RETAKE__RESULT__INIT;
-        result.lease = p->held[i]->id;
-        result.attempt = p->held[i]->attempt;
-        result.error = "overtaken by newer weights";
-        Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
-        envelope.kind_case = RETAKE__ENVELOPE__KIND_RESULT;
-        envelope.result = &result;
-        say(p->socket, &envelope, NULL, 0);
+        answer_error(p, p->held[i], "overtaken by newer weights");
         retake__lease__free_unpacked(p->held[i], NULL);
         p->held[i--] = p->held[--p->held_count];
     }
@@ -678,42 +724,6 @@ static int64_t query(const world *w, const char *sql)
     sqlite3_finalize(statement);
     sqlite3_close(db);
     return number;
-}
-
-static json_t *summary(const world *w)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/run/summary.json", w->dir);
-    return json_load_file(path, 0, NULL);
-}
-
-/* What three steps end with when nothing goes wrong; every other run must get there too. */
-static char expected_hash[33];
-
-static void check_finished(const world *w)
-{
-    char hash[33];
-    rt_hash_hex(hash_of(&w->learner), hash);
-    assert_string_equal(hash, expected_hash);
-    json_t *json = summary(w);
-    assert_non_null(json);
-    assert_string_equal(json_string_value(json_object_get(json, "weights_hash")), hash);
-    assert_int_equal(json_integer_value(json_object_get(json, "steps")), 3);
-    const json_t *leases = json_object_get(json, "leases");
-    /* 3 steps of 4 problems; 6 held-out problems, greedy and sampled, before and after. */
-    assert_int_equal(json_integer_value(json_object_get(leases, "trained")), 12);
-    assert_int_equal(json_integer_value(json_object_get(leases, "filtered")), 24);
-    assert_true(json_is_real(json_object_get(json, "accuracy_before")));
-    assert_true(json_is_real(json_object_get(json, "accuracy_after")));
-    json_decref(json);
-    assert_int_equal(query(w, "SELECT count(*) FROM trajectories WHERE fate = 'trained'"), 48);
-    assert_int_equal(query(w, "SELECT count(*) FROM trajectories WHERE kind = 'eval'"), 36);
-    assert_int_equal(query(w, "SELECT count(*) FROM groups"), 12);
-    assert_int_equal(query(w, "SELECT count(*) FROM steps"), 3);
-    assert_int_equal(query(w, "SELECT count(*) FROM leases WHERE fate IS NULL"), 0);
-    assert_int_equal(query(w, "SELECT count(*) FROM workers WHERE \"left\" IS NULL AND "
-                              "role = 'actor'"),
-                     0);
 }
 
 #endif
