@@ -138,6 +138,8 @@ int rt_config_parse(rt_config *config, const char *text, size_t bytes, const cha
                     const char *const *sets, int sets_count, rt_error *err);
 /* Writes the resolved config as YAML that rt_config_load reads back to the same values. */
 void rt_config_write(const rt_config *config, rt_buf *out);
+/* The keys of one group ("algorithm") as one JSON object, keys without the group's name. */
+void rt_config_write_json(const rt_config *config, const char *group, rt_buf *out);
 /* Hash over all keys that determine the weights (not dir, log level, addresses, counts). */
 uint64_t rt_config_fingerprint(const rt_config *config);
 /* Markdown reference of every key, made from the table. */

@@ -44,6 +44,27 @@ void rt_config_write(const rt_config *config, rt_buf *out)
     write_tasks(config, out);
 }
 
+void rt_config_write_json(const rt_config *config, const char *group, rt_buf *out)
+{
+    size_t bytes = strlen(group);
+    const char *before = "{";
+    for (int i = 0; i < rt_config_keys_count; i++) {
+        const rt_config_key *key = &rt_config_keys[i];
+        if (strncmp(key->key, group, bytes) != 0 || key->key[bytes] != '.') {
+            continue;
+        }
+        rt_buf value = {0};
+        rt_config_value_write(key, config, &value);
+        bool quotes = (key->type == RT_KEY_TEXT || key->type == RT_KEY_CHOICE) &&
+                      value.data[0] != '"'; /* a quoted scalar of ours is JSON's, too */
+        rt_buf_addf(out, "%s\"%s\": %s%s%s", before, key->key + bytes + 1, quotes ? "\"" : "",
+                    value.data, quotes ? "\"" : "");
+        rt_buf_free(&value);
+        before = ", ";
+    }
+    rt_buf_addf(out, "}");
+}
+
 static void add_value(const rt_config_key *key, const void *base, rt_buf *out)
 {
     rt_buf_addf(out, "%s=", key->key);

@@ -28,6 +28,23 @@ void rt_advantages_batch(const rt_advantage_settings *settings, const double *re
 /* Text views of DIR/run.db; what: "", "steps", "problem ID", "trajectory ID", "workers", "events", "step N".
  * decode: turns token ids into text (the caller has the tokenizer). */
 typedef void rt_decode_fn(void *context, const int32_t *ids, size_t count, rt_buf *out);
+typedef struct rt_stored_sequence {
+    uint64_t id;
+    int64_t version;      /* weights it was sampled with */
+    const int32_t *ids;   // (prompt + response)
+    const float *logprobs; // (response)
+    int prompt_tokens, response_tokens, suffix_start;
+    double advantage;
+} rt_stored_sequence;
+typedef struct rt_stored_step {
+    rt_stored_sequence *sequences; // (count), in the order of the learner
+    int count;
+    char weights_hash[33];  /* of the version the step made; "": not known */
+    double loss, grad_norm; /* NaN: not known */
+} rt_stored_step;
+/* What the learner got for one step, from DIR/run.db; all memory is the arena's. */
+int rt_store_step(const char *dir, int64_t step, rt_arena *arena, rt_stored_step *out,
+                  rt_error *err);
 int rt_store_show(const char *dir, const char *const *what, int what_count, bool json,
                   rt_decode_fn *decode, void *context, rt_buf *out, rt_error *err);
 

@@ -28,6 +28,7 @@ static const cli_command commands[] = {
     {"verify", "MODEL REFERENCE.safetensors [--dtype f32|bf16]",
      "compare with reference logits and gradients", cmd_verify},
     {"export", "RUN|CHECKPOINT --to DIR", "write a Hugging Face folder", cmd_export},
+    {"audit", "RUN --step N --to FILE", "train one step again and write all of it down", cmd_audit},
     {"show", "RUN [problem ID | trajectory ID | step N | workers | events]", "read the run store",
      cmd_show},
     {"stats", "ENDPOINT|RUN [--json] [--watch]", "ask a running coordinator", cmd_stats},

@@ -16,6 +16,7 @@ struct rt_learner {
     rt_trainer *reference;
     rt_optimizer optimizer;
     float *grad;               /* (count) */
+    const rt_observer *observer; /* NULL: none; borrows */
     int64_t version, updates_total;
     int trainer_tokens;
     atomic_uint_fast64_t tokens; /* rows computed, for heartbeats */
@@ -25,7 +26,6 @@ struct rt_learner {
         int32_t *lengths, *first, *rows, **row_of;
         rt_entry *entries;
         float *logp, *old_logp, *ref_logp, *g;
-        uint8_t *mask;
         double *advantage;
         int sequences_max, entries_max, tokens_max;
     } scratch;

@@ -179,7 +179,7 @@ void rt_learner_free(rt_learner **pointer)
     rt_free(s->ids), rt_free(s->lengths), rt_free(s->first), rt_free(s->advantage);
     rt_free(s->rows), rt_free(s->row_of);
     rt_free(s->entries), rt_free(s->logp), rt_free(s->old_logp), rt_free(s->ref_logp);
-    rt_free(s->g), rt_free(s->mask);
+    rt_free(s->g);
     rt_free(learner);
     *pointer = NULL;
 }

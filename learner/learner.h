@@ -23,7 +23,7 @@ typedef struct rt_terms {
     const float *logp;       // (E) now
     const float *old_logp;   // (E) behaviour
     const float *ref_logp;   // (E) or NULL
-    const uint8_t *mask;     // (E)
+    const uint8_t *mask;     // (E) or NULL: all are trained
     const double *advantage; // (N)
     /* Denominators of the WHOLE optimizer batch, so that a loss never depends on how it is cut. */
     int64_t batch_sequences, batch_tokens;
@@ -83,6 +83,22 @@ void rt_learner_free(rt_learner **learner);
 int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
                     const atomic_bool *stop, int *updates_done, rt_update_stats *stats,
                     rt_error *err);
+/* Looks on while rt_learner_step works (audit). Called on its thread; what it gets is borrowed for
+ * the call and must not change. */
+typedef struct rt_observer {
+    void *context;
+    /* A micro-batch of update `update`: entries [first[i], first[i+1]) are the trained tokens of
+     * sequences[i], from its suffix_start on; g NULL: advantage 0, which adds no gradient. */
+    void (*micro_batch)(void *context, int update, const rt_sequence *const *sequences, int count,
+                        const int32_t *first, const float *logp, const float *g);
+    /* The update's whole gradient, before clipping. */
+    void (*gradient)(void *context, int update, const float *grad, size_t count, double loss);
+} rt_observer;
+void rt_learner_observe(rt_learner *learner, const rt_observer *observer); /* borrows; NULL: none */
+/* rt_learner_step, and a safetensors file of all that it consumed and produced (audit.c says what;
+ * docs/run-store.md). metadata: key, value, …, NULL. */
+int rt_audit(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
+             const char *path, const char *const *metadata, rt_update_stats *stats, rt_error *err);
 /* One supervised update: loss = −Σ weight·logp / Σ weight over the batch. */
 int rt_learner_sft(rt_learner *learner, const rt_sequence *sequences, int count,
                    rt_update_stats *stats, rt_error *err);

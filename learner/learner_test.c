@@ -258,6 +258,62 @@ static void prefix_gets_no_gradient(void **state)
     world_free(w);
 }
 
+/* What comes before a reset is context like the prompt: where the line between them is drawn changes
+ * no bit of the weights. */
+static void prefix_is_context(void **state)
+{
+    (void)state;
+    enum { CUT = 4 };
+    world *w = world_new("f32");
+    w->config.algorithm.objective.aggregation = RT_AGG_SEQUENCE_MEAN;
+    rt_hash128 hashes[2];
+    double norms[2];
+    for (int run = 0; run < 2; run++) {
+        rt_learner *learner = learner_of(w, NULL);
+        fill(learner, w, true);
+        for (int i = 0; i < SEQUENCES; i++) {
+            rt_sequence *q = &w->sequences[i];
+            memcpy(w->ids[i], w->ids[0], (PROMPT + CUT) * sizeof(int32_t));
+            if (run == 0) {
+                q->suffix_start = CUT;
+            } else {
+                q->prompt_tokens += CUT;
+                q->response_tokens -= CUT;
+                q->old_logp += CUT;
+            }
+        }
+        rt_update_stats stats = step(learner, w, 1);
+        assert_int_equal(stats.trained, SEQUENCES * (RESPONSE - CUT));
+        norms[run] = stats.grad_norm;
+        hashes[run] = rt_learner_hash(learner);
+        rt_learner_free(&learner);
+    }
+    assert_true(norms[0] > 0 && norms[0] == norms[1]);
+    assert_true(rt_hash_equal(hashes[0], hashes[1]));
+    world_free(w);
+}
+
+/* A continuation that ended at once: nothing of it is trained, alone or among others. */
+static void empty_suffixes_train_nothing(void **state)
+{
+    (void)state;
+    world *w = world_new("f32");
+    rt_learner *learner = learner_of(w, NULL);
+    rt_hash128 before = rt_learner_hash(learner);
+    fill(learner, w, true);
+    for (int i = 0; i < SEQUENCES; i++)
+        w->sequences[i].suffix_start = RESPONSE;
+    w->config.learner.weight_decay = 0;
+    rt_update_stats stats = step(learner, w, 1);
+    assert_true(stats.trained == 0 && stats.grad_norm == 0);
+    assert_true(rt_hash_equal(before, rt_learner_hash(learner)));
+    w->sequences[3].suffix_start = 0;
+    stats = step(learner, w, 1);
+    assert_true(stats.trained == RESPONSE && stats.grad_norm > 0);
+    rt_learner_free(&learner);
+    world_free(w);
+}
+
 static void resume(const char *dtype)
 {
     world *w = world_new(dtype);
@@ -366,6 +422,8 @@ int main(void)
         cmocka_unit_test(cuts_threads_and_recompute_change_no_bit),
         cmocka_unit_test(penalty_pulls_back),
         cmocka_unit_test(prefix_gets_no_gradient),
+        cmocka_unit_test(prefix_is_context),
+        cmocka_unit_test(empty_suffixes_train_nothing),
         cmocka_unit_test(resumes_bit_for_bit),
         cmocka_unit_test(not_a_number_applies_nothing),
         cmocka_unit_test(older_checkpoints_go_newest_stay),

@@ -58,7 +58,7 @@ static void sequence_terms(const rt_objective *o, const rt_terms *terms, int i, 
     int64_t live = 0;
     for (int32_t e = begin; e < end; e++) {
         g[e] = 0;
-        if (!terms->mask[e])
+        if (terms->mask && !terms->mask[e])
             continue;
         live++;
         if (o->ratio != RT_RATIO_NONE || o->ratio_max > 0)
@@ -71,7 +71,7 @@ static void sequence_terms(const rt_objective *o, const rt_terms *terms, int i, 
     if (o->ratio == RT_RATIO_SEQUENCE)
         whole = surrogate(o, a, exp(drift / (double)live));
     for (int32_t e = begin; e < end; e++) {
-        if (!terms->mask[e])
+        if (terms->mask && !terms->mask[e])
             continue;
         double logp = terms->logp[e];
         term t = {-a * logp, -a, false};

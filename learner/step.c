@@ -48,25 +48,25 @@ static void reserve(struct scratch *s, int sequences, int entries, int tokens)
     if (entries > s->entries_max) {
         int n = entries * 2;
         rt_free(s->entries), rt_free(s->logp), rt_free(s->old_logp), rt_free(s->ref_logp);
-        rt_free(s->g), rt_free(s->mask);
+        rt_free(s->g);
         s->ref_logp = rt_alloc((size_t)n * sizeof *s->ref_logp);
         s->entries = rt_alloc((size_t)n * sizeof *s->entries);
         s->logp = rt_alloc((size_t)n * sizeof *s->logp);
         s->old_logp = rt_alloc((size_t)n * sizeof *s->old_logp);
         s->g = rt_alloc((size_t)n * sizeof *s->g);
-        s->mask = rt_alloc((size_t)n);
         s->entries_max = n;
     }
 }
 
-/* Plans the rows of a micro-batch and lists its entries; returns their number. */
+/* Plans the rows of a micro-batch and lists its entries, the tokens that are trained: what comes
+ * before a reset is context, its log-probs are not even computed. Returns the number of entries. */
 static int gather(rt_learner *learner, const rt_sequence *const *sequences, int count, int *rows,
                   rt_error *err)
 {
     struct scratch *s = &learner->scratch;
     int entries = 0, tokens = 0;
     for (int i = 0; i < count; i++) {
-        entries += sequences[i]->response_tokens;
+        entries += sequences[i]->response_tokens - sequences[i]->suffix_start;
         tokens += sequence_tokens(sequences[i]);
     }
     reserve(s, count, entries, tokens);
@@ -86,11 +86,10 @@ static int gather(rt_learner *learner, const rt_sequence *const *sequences, int 
         const rt_sequence *q = sequences[i];
         s->first[i] = e;
         s->advantage[i] = q->advantage;
-        for (int t = 0; t < q->response_tokens; t++, e++) {
+        for (int t = q->suffix_start; t < q->response_tokens; t++, e++) {
             int at = q->prompt_tokens + t;
             s->entries[e] = (rt_entry){s->row_of[i][at - 1], q->ids[at]};
             s->old_logp[e] = q->old_logp ? q->old_logp[t] : 0;
-            s->mask[e] = t >= q->suffix_start;
         }
     }
     s->first[count] = e;
@@ -103,8 +102,6 @@ static void compare(const struct scratch *s, const rt_sequence *const *sequences
 {
     for (int i = 0; i < count; i++) {
         for (int e = s->first[i]; e < s->first[i + 1] && !sequences[i]->stale; e++) {
-            if (!s->mask[e])
-                continue;
             stats->compared++;
             stats->mismatched += memcmp(&s->logp[e], &s->old_logp[e], sizeof(float)) != 0;
         }
@@ -115,9 +112,25 @@ static void compare(const struct scratch *s, const rt_sequence *const *sequences
 typedef struct pass {
     bool train;             /* forward and backward; else forward only, to compare */
     bool compare;
+    bool observe;
+    int update;
     int64_t batch_sequences, batch_tokens;
     const atomic_bool *stop;
 } pass;
+
+void rt_learner_observe(rt_learner *learner, const rt_observer *observer)
+{
+    learner->observer = observer;
+}
+
+static void observe(const rt_learner *learner, const pass *p, const rt_sequence *const *sequences,
+                    int count)
+{
+    const struct scratch *s = &learner->scratch;
+    if (learner->observer && p->observe)
+        learner->observer->micro_batch(learner->observer->context, p->update, sequences, count,
+                                       s->first, s->logp, p->train ? s->g : NULL);
+}
 
 /* The same rows under the frozen weights: equal sequences make an equal plan. */
 static int reference_logp(rt_learner *learner, int count, int entries, float temperature,
@@ -139,7 +152,7 @@ static int micro_batch(rt_learner *learner, const pass *p, const rt_sequence *co
     struct scratch *s = &learner->scratch;
     int rows = 0;
     int entries = gather(learner, sequences, count, &rows, err);
-    if (entries < 0)
+    if (entries <= 0) /* continuations that ended at once have nothing to learn from */
         return entries;
     float temperature = rt_learner_temperature(learner);
     int rc = rt_trainer_forward(learner->trainer, s->entries, entries, temperature, p->train,
@@ -150,13 +163,15 @@ static int micro_batch(rt_learner *learner, const pass *p, const rt_sequence *co
     stats->rows += rows;
     if (p->compare)
         compare(s, sequences, count, stats);
-    if (!p->train)
+    if (!p->train) {
+        observe(learner, p, sequences, count);
         return 0;
+    }
     rc = reference_logp(learner, count, entries, temperature, err);
     if (rc != 0)
         return rc;
     rt_terms terms = {count, s->first, s->logp, s->old_logp, learner->reference ? s->ref_logp : NULL,
-                      s->mask, s->advantage, p->batch_sequences, p->batch_tokens};
+                      NULL, s->advantage, p->batch_sequences, p->batch_tokens};
     double loss_before = terms_stats->loss;
     rt_objective_terms(&learner->config->algorithm.objective, &terms, s->g, terms_stats);
     if (!isfinite(terms_stats->loss - loss_before))
@@ -166,6 +181,7 @@ static int micro_batch(rt_learner *learner, const pass *p, const rt_sequence *co
                        (long long)learner->optimizer.updates + 1,
                        (unsigned long long)sequences[0]->trajectory,
                        (unsigned long long)sequences[count - 1]->trajectory);
+    observe(learner, p, sequences, count);
     return rt_trainer_backward(learner->trainer, s->entries, s->g, entries, temperature,
                                learner->grad, err);
 }
@@ -233,23 +249,45 @@ static int check_rest(rt_learner *learner, const rt_sequence *sequences, int cou
     return run_pass(learner, &p, list, listed, stats, &none, err);
 }
 
-static int one_update(rt_learner *learner, const rt_sequence *sequences, int count, bool compare_now,
-                      const rt_sequence **list, const atomic_bool *stop, rt_update_stats *stats,
-                      rt_term_stats *terms, rt_error *err)
+/* What adds no gradient is not even computed, unless somebody looks on. */
+static int observe_flat(rt_learner *learner, const rt_sequence *sequences, int count, int update,
+                        const rt_sequence **list, rt_error *err)
 {
-    pass p = {.train = true, .compare = compare_now, .batch_sequences = count, .stop = stop};
     int listed = 0;
+    for (int i = 0; learner->observer && i < count; i++)
+        if (!has_gradient(learner, &sequences[i]))
+            list[listed++] = &sequences[i];
+    pass p = {.observe = true, .update = update};
+    rt_update_stats unused = {0};
+    rt_term_stats none = {0};
+    return run_pass(learner, &p, list, listed, &unused, &none, err);
+}
+
+static int one_update(rt_learner *learner, const rt_sequence *sequences, int count, int update,
+                      bool compare_now, const rt_sequence **list, const atomic_bool *stop,
+                      rt_update_stats *stats, rt_term_stats *terms, rt_error *err)
+{
+    int rc = observe_flat(learner, sequences, count, update, list, err);
+    if (rc != 0)
+        return rc;
+    pass p = {.train = true, .compare = compare_now, .observe = true, .update = update,
+              .batch_sequences = count, .stop = stop};
+    int listed = 0;
+    double loss_before = terms->loss;
     for (int i = 0; i < count; i++) {
-        p.batch_tokens += RT_MAX(sequences[i].response_tokens - sequences[i].suffix_start, 0);
+        p.batch_tokens += sequences[i].response_tokens - sequences[i].suffix_start;
         if (has_gradient(learner, &sequences[i]))
             list[listed++] = &sequences[i];
     }
     stats->trained += p.batch_tokens;
-    int rc = run_pass(learner, &p, list, listed, stats, terms, err);
+    rc = run_pass(learner, &p, list, listed, stats, terms, err);
     if (rc != 0) {
         memset(learner->grad, 0, learner->optimizer.count * sizeof(float));
         return rc;
     }
+    if (learner->observer)
+        learner->observer->gradient(learner->observer->context, update, learner->grad,
+                                    learner->optimizer.count, terms->loss - loss_before);
     double norm = 0;
     stats->learning_rate = rt_learning_rate(learner->config, learner->optimizer.updates,
                                             learner->updates_total);
@@ -265,8 +303,8 @@ static int check_finite(rt_learner *learner, const rt_sequence *sequence, rt_err
     rt_update_stats unused = {0};
     rt_term_stats none = {0};
     int rc = run_pass(learner, &p, &sequence, 1, &unused, &none, err);
-    for (int t = 0; rc == 0 && t < sequence->response_tokens; t++)
-        if (!isfinite(learner->scratch.logp[t]))
+    for (int e = 0; rc == 0 && e < learner->scratch.first[1]; e++)
+        if (!isfinite(learner->scratch.logp[e]))
             rc = rt_fail(err, RT_ERR_MATH,
                          "update %lld made weights whose log-probs are not finite; they are not saved, the "
                          "last checkpoint is untouched; lower learner.lr",
@@ -295,8 +333,9 @@ int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count
         if (begin == end)
             continue;
         /* Once a weight has moved there is no way back: from then on the step is finished. */
-        rc = one_update(learner, sequences + begin, end - begin, u == 0 && strcmp(check, "none") != 0,
-                        list, *updates_done == 0 ? stop : NULL, stats, &terms, err);
+        rc = one_update(learner, sequences + begin, end - begin, u,
+                        u == 0 && strcmp(check, "none") != 0, list,
+                        *updates_done == 0 ? stop : NULL, stats, &terms, err);
         *updates_done += rc == 0;
     }
     if (rc == 0)

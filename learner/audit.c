@@ -1,0 +1,163 @@
+/*
+ * audit: one batch trained once more on the same weights, with everything that went into the loss
+ * and came out of it written to a file that any other program can recompute.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "learner/internal.h"
+
+typedef struct audit {
+    rt_arena *arena;
+    const rt_learner *learner;
+    const rt_sequence *sequences; // (count)
+    int count, updates;
+    float **mask, **logp, **g; // (count) of (prompt + response) each; g: d loss / d logp
+    int32_t *update_of;        // (count)
+    float **grad;              // (updates) of the parameters
+    float *loss, *norm;        // (updates)
+} audit;
+
+static void on_micro_batch(void *context, int update, const rt_sequence *const *sequences,
+                           int count, const int32_t *first, const float *logp, const float *g)
+{
+    audit *a = context;
+    for (int i = 0; i < count; i++) {
+        size_t index = (size_t)(sequences[i] - a->sequences);
+        a->update_of[index] = update;
+        int t = sequences[i]->prompt_tokens + sequences[i]->suffix_start;
+        for (int e = first[i]; e < first[i + 1]; e++, t++) {
+            a->mask[index][t] = 1;
+            a->logp[index][t] = logp[e];
+            a->g[index][t] = g ? g[e] : 0;
+        }
+    }
+}
+
+static void on_gradient(void *context, int update, const float *grad, size_t count, double loss)
+{
+    audit *a = context;
+    RT_ASSERT(update < a->updates);
+    a->grad[update] = rt_arena_alloc(a->arena, count * sizeof(float));
+    memcpy(a->grad[update], grad, count * sizeof(float));
+    a->loss[update] = (float)loss;
+    a->norm[update] =
+        (float)sqrt(a->learner->ops->sum_squares(a->learner->ops, grad, count));
+}
+
+static void prepare(audit *a)
+{
+    size_t n = (size_t)a->count;
+    float ***lists[] = {&a->mask, &a->logp, &a->g};
+    for (size_t k = 0; k < RT_COUNT(lists); k++) {
+        *lists[k] = rt_arena_alloc(a->arena, n * sizeof(float *));
+        for (size_t i = 0; i < n; i++) {
+            const rt_sequence *q = &a->sequences[i];
+            (*lists[k])[i] = rt_arena_alloc(
+                a->arena, (size_t)(q->prompt_tokens + q->response_tokens) * sizeof(float));
+        }
+    }
+    a->update_of = rt_arena_alloc(a->arena, n * sizeof(int32_t));
+    a->grad = rt_arena_alloc(a->arena, (size_t)a->updates * sizeof(float *));
+    a->loss = rt_arena_alloc(a->arena, (size_t)a->updates * sizeof(float));
+    a->norm = rt_arena_alloc(a->arena, (size_t)a->updates * sizeof(float));
+}
+
+/* ---- the file -------------------------------------------------------------------------------- */
+
+typedef struct tensor_list {
+    rt_arena *arena;
+    rt_st_tensor *items;
+    int count;
+} tensor_list;
+
+static void add(tensor_list *list, const char *kind, int number, int dtype, int64_t rows,
+                int64_t cols, const void *data)
+{
+    char name[128];
+    snprintf(name, sizeof name, number < 0 ? "%s" : "%s.%d", kind, number);
+    char *own = rt_arena_alloc(list->arena, strlen(name) + 1);
+    memcpy(own, name, strlen(name));
+    list->items[list->count++] =
+        (rt_st_tensor){.name = own, .dtype = dtype, .dims = cols > 1 ? 2 : 1, .shape = {rows, cols},
+                       .data = data, .bytes = (size_t)(rows * cols) * 4};
+}
+
+/* A value for each target token: the response's, 0 in the prompt. */
+static float *over_tokens(rt_arena *arena, const rt_sequence *q, const float *values, float same)
+{
+    float *all =
+        rt_arena_alloc(arena, (size_t)(q->prompt_tokens + q->response_tokens) * sizeof(float));
+    for (int t = 0; t < q->response_tokens; t++) {
+        all[q->prompt_tokens + t] = values ? values[t] : same;
+    }
+    return all;
+}
+
+static void add_sequence(const audit *a, int i, tensor_list *list)
+{
+    const rt_sequence *q = &a->sequences[i];
+    int64_t n = q->prompt_tokens + q->response_tokens;
+    add(list, "ids", i, RT_I32, n, 1, q->ids);
+    add(list, "advantage", i, RT_F32, n, 1,
+        over_tokens(a->arena, q, NULL, (float)q->advantage));
+    add(list, "mask", i, RT_F32, n, 1, a->mask[i]);
+    add(list, "old_logprob", i, RT_F32, n, 1, over_tokens(a->arena, q, q->old_logp, 0));
+    add(list, "new_logprob", i, RT_F32, n, 1, a->logp[i]);
+    add(list, "dloss_dlogprob", i, RT_F32, n, 1, a->g[i]);
+}
+
+static void add_gradient(const audit *a, int update, tensor_list *list)
+{
+    const rt_weights *weights = a->learner->master;
+    for (int i = 0; a->grad[update] && i < weights->tensors_count; i++) {
+        const rt_tensor *tensor = &weights->tensors[i];
+        char name[128];
+        if (update == 0) {
+            snprintf(name, sizeof name, "grad.%s", tensor->name);
+        } else {
+            snprintf(name, sizeof name, "grad.%d.%s", update, tensor->name);
+        }
+        add(list, name, -1, RT_F32, tensor->rows, tensor->cols, a->grad[update] + tensor->offset);
+    }
+}
+
+static int write_file(const audit *a, const char *path, const char *const *metadata, rt_error *err)
+{
+    size_t room = (size_t)a->count * 6 + 4 +
+                  (size_t)(a->updates * a->learner->master->tensors_count);
+    tensor_list list = {.arena = a->arena,
+                        .items = rt_arena_alloc(a->arena, room * sizeof *list.items)};
+    for (int i = 0; i < a->count; i++) {
+        add_sequence(a, i, &list);
+    }
+    int64_t *trajectory = rt_arena_alloc(a->arena, (size_t)a->count * sizeof *trajectory);
+    for (int i = 0; i < a->count; i++) {
+        trajectory[i] = (int64_t)a->sequences[i].trajectory;
+    }
+    add(&list, "trajectory", -1, RT_I32, a->count, 2, trajectory); /* low and high words */
+    add(&list, "update", -1, RT_I32, a->count, 1, a->update_of);
+    add(&list, "loss", -1, RT_F32, a->updates, 1, a->loss);
+    add(&list, "grad_norm", -1, RT_F32, a->updates, 1, a->norm);
+    for (int update = 0; update < a->updates; update++) {
+        add_gradient(a, update, &list);
+    }
+    return rt_safetensors_write(path, list.items, list.count, metadata, err);
+}
+
+int rt_audit(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
+             const char *path, const char *const *metadata, rt_update_stats *stats, rt_error *err)
+{
+    audit a = {.arena = rt_arena_new(1 << 20), .learner = learner, .sequences = sequences,
+               .count = count, .updates = updates};
+    prepare(&a);
+    const rt_observer observer = {&a, on_micro_batch, on_gradient};
+    int done = 0;
+    rt_learner_observe(learner, &observer);
+    int rc = rt_learner_step(learner, sequences, count, updates, NULL, &done, stats, err);
+    rt_learner_observe(learner, NULL);
+    if (rc == 0)
+        rc = write_file(&a, path, metadata, err);
+    rt_arena_free(&a.arena);
+    return rc;
+}
