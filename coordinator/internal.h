@@ -106,7 +106,6 @@ typedef struct rt_table_form {
     const char *columns; /* "id, task, …" in the documented order */
     const char *create;  /* definition inside the parentheses; NULL: no table of its own */
     int count;
-    const char *write;   /* statement of a row; NULL: insert or replace */
 } rt_table_form;
 const rt_table_form *rt_table_form_of(int table);
 int rt_store_schema(sqlite3 *db, rt_error *err); /* creates what is missing */

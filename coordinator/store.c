@@ -172,8 +172,10 @@ static int bind_value(sqlite3_stmt *insert, int column, const value *what)
 static int prepare_insert(rt_store *store, int table)
 {
     const rt_table_form *form = rt_table_form_of(table);
-    if (form->write) {
-        return sqlite3_prepare_v2(store->db, form->write, -1, &store->insert[table], NULL);
+    if (table == RT_TABLE_FATES) {
+        return sqlite3_prepare_v2(store->db, "UPDATE trajectories SET fate = ?2 "
+                                             "WHERE step = ?1 AND fate IS NULL",
+                                  -1, &store->insert[table], NULL);
     }
     rt_buf sql = {0};
     rt_buf_addf(&sql, "INSERT OR REPLACE INTO %s VALUES (", form->name);

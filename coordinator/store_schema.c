@@ -63,10 +63,7 @@ static const rt_table_form forms[RT_TABLES] = {
                          7},
     [RT_TABLE_EVENTS] = {"events", "time, level, role, text",
                          "time REAL, level TEXT, role TEXT, text TEXT", 4},
-    [RT_TABLE_FATES] = {.name = "fates",
-                        .write = "UPDATE trajectories SET fate = ?2 "
-                                 "WHERE step = ?1 AND fate IS NULL",
-                        .count = 2},
+    [RT_TABLE_FATES] = {"fates", "step, fate", NULL, 2},
 };
 
 const rt_table_form *rt_table_form_of(int table)
