@@ -356,6 +356,7 @@ typedef struct rt_coordinator {
     int bucket;
     int64_t bucket_ns; /* since when */
     rt_tally run_tally, step_tally;
+    int64_t opened_ms; /* wall clock */
     int64_t progress_ns, step_ns;
     bool stall_told;
     int64_t restarts;         /* starts beyond the first, of any process of the run */
@@ -375,6 +376,7 @@ typedef struct rt_coordinator {
 int rt_coordinator_open(rt_coordinator *co, rt_error *err); /* all but sockets and the loop */
 void rt_coordinator_close(rt_coordinator *co);
 /* Counts a start of a process that the run has seen with another incarnation. */
+void rt_coordinator_row(rt_coordinator *co, const char *why); /* of workers; NULL: still here */
 void rt_coordinator_seen(rt_coordinator *co, const char *name, uint64_t incarnation);
 
 /* coordinator.c */
