@@ -338,8 +338,8 @@ static int show_problem(const show_view *view, int64_t id, rt_error *err)
 
 /* ---- steps, and the overview ----------------------------------------------------------------- */
 
-static int show_parts(const show_view *view, const char *const *names, const char *const *sql,
-                      int count, int64_t id, rt_error *err)
+int rt_show_parts(const show_view *view, const char *const *names, const char *const *sql,
+                  int count, int64_t id, rt_error *err)
 {
     json_t *whole = json_object();
     int rc = RT_OK;
@@ -380,7 +380,7 @@ static int show_step(const show_view *view, int64_t step, rt_error *err)
         "SELECT id, problem_id, kind, worker, version, reward, grade, advantage, "
         "length(response_ids) / 4 AS tokens, length(thought_ends) / 4 AS thoughts, \"end\", fate "
         "FROM trajectories WHERE step = ?1 ORDER BY id"};
-    return show_parts(view, names, sql, 2, step, err);
+    return rt_show_parts(view, names, sql, 2, step, err);
 }
 
 static int show_overview(const show_view *view, rt_error *err)
@@ -397,7 +397,7 @@ static int show_overview(const show_view *view, rt_error *err)
         "SELECT role, count(DISTINCT id) AS processes, count(*) AS starts FROM workers "
         "GROUP BY role "
         "ORDER BY role"};
-    return show_parts(view, names, sql, 5, 0, err);
+    return rt_show_parts(view, names, sql, 5, 0, err);
 }
 
 /* ---- which view ------------------------------------------------------------------------------ */
@@ -408,6 +408,8 @@ static int show(const show_view *view, const char *what, const char *id_text, rt
         return show_overview(view, err);
     } else if (strcmp(what, "steps") == 0) {
         return show_table(view, steps_sql, 0, err);
+    } else if (strcmp(what, "resets") == 0) {
+        return rt_show_resets(view, err);
     } else if (strcmp(what, "workers") == 0) {
         return show_table(view,
                           "SELECT id, role, host, datetime(joined, 'unixepoch') AS joined, "
@@ -427,7 +429,7 @@ static int show(const show_view *view, const char *what, const char *id_text, rt
     if (!one) {
         return rt_fail(err, RT_ERR_USAGE,
                        "there is no view %s; choose steps, step N, problem ID, "
-                       "trajectory ID, reset ID, workers or events",
+                       "trajectory ID, resets, reset ID, workers or events",
                        what);
     } else if (!id_text || end == id_text || *end) {
         return rt_fail(err, RT_ERR_USAGE, "%s needs a number: %s %s", what, what,
