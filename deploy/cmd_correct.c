@@ -1,5 +1,7 @@
 /* correct: iterative correction (Thought-ICS) of held-out problems, before and after. */
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "deploy/correct_report.h"
 #include "deploy/eval_session.h"
@@ -8,7 +10,7 @@ enum { JUDGE_TOKENS_MAX = 1 << 20 };
 
 typedef struct options {
     eval_options common;
-    const char *level;
+    const char *level, *trace;
     int64_t iterations, votes, judge_tokens;
     double temperature, resample_temperature, judge_temperature;
     bool safeguard, incremental, token, control, released;
@@ -78,6 +80,36 @@ static void print_text(const correct_run *run, const correct_run *control)
            run->judge_temperature, (unsigned long long)run->eval.seed, run->seconds);
 }
 
+/* One line a problem: every chain that was sampled and what was said of it. */
+static int write_trace(const char *path, const correct_run *run, rt_error *err)
+{
+    rt_buf text = {0};
+    rt_buf_add(&text, "", 0);
+    for (int i = 0; i < run->eval.count; i++) {
+        const rt_problem *problem = &run->eval.items[i].problem;
+        const correct_state *state = &run->outcomes[i].state;
+        if (run->eval.items[i].left_out)
+            continue;
+        bool first = correct_returns_first(state, &run->settings);
+        json_t *line = json_pack("{s:o, s:o, s:o, s:i, s:b, s:b, s:b, s:O}", "task",
+                                 cli_json_text(problem->task_name, strlen(problem->task_name)),
+                                 "problem",
+                                 cli_json_text(problem->problem, strlen(problem->problem)), "gold",
+                                 cli_json_text(problem->gold, strlen(problem->gold)), "exit",
+                                 state->exit, "right_before", state->right_first, "right_after",
+                                 first ? state->right_first : state->right, "returns_first", first,
+                                 "attempts", run->outcomes[i].attempts);
+        char *dumped = json_dumps(line, JSON_COMPACT);
+        RT_ASSERT(dumped != NULL);
+        rt_buf_addf(&text, "%s\n", dumped);
+        free(dumped);
+        json_decref(line);
+    }
+    int rc = rt_file_write(path, text.data, text.bytes, err);
+    rt_buf_free(&text);
+    return rc;
+}
+
 /* ---- the command ----------------------------------------------------------------------------- */
 
 static int level_of(const char *text)
@@ -126,6 +158,7 @@ static void set_run(correct_run *run, const options *o)
                              : o->votes > 1               ? 0.5
                                                           : 0.3;
     run->judge_tokens = (int)o->judge_tokens;
+    run->traced = o->trace != NULL;
 }
 
 static int correct(const char *path, const options *o, rt_error *err)
@@ -142,12 +175,18 @@ static int correct(const char *path, const options *o, rt_error *err)
     }
     control = run;
     control.settings.control = true;
+    control.traced = false;
+    control.outcomes = NULL;
     if (rc == 0 && o->control)
         rc = correct_answers(&control, err);
     if (rc == 0 && o->common.json)
         print_json(&session, &run, o->control ? &control : NULL);
     else if (rc == 0)
         print_text(&run, o->control ? &control : NULL);
+    if (rc == 0 && o->trace)
+        rc = write_trace(o->trace, &run, err);
+    correct_run_free(&run);
+    correct_run_free(&control);
     eval_session_close(&session);
     return rc;
 }
@@ -185,6 +224,8 @@ int cmd_correct(int argc, char **argv)
          "Token-ICS: free text instead of thoughts; the localizer quotes the mistake"},
         {"--control", OPTION_FLAG, &o.control, NULL,
          "once more without localization: resamples start over, same temperature"},
+        {"--trace", OPTION_TEXT, &o.trace, "FILE",
+         "write every chain and judgement, one problem a line (JSONL)"},
         {"--temperature", OPTION_REAL, &o.temperature, "T", "of the first chain (default 1)"},
         {"--resample-temperature", OPTION_REAL, &o.resample_temperature, "T", "default 0.7"},
         {"--judge-temperature", OPTION_REAL, &o.judge_temperature, "T",

@@ -5,6 +5,9 @@
 
 #define JUDGE_WORDS 1024 /* tokens that the prompt of a judge may have beside problem and chain */
 
+/* At most so many answers to one call: trajectories are numbered by item, call, sample. */
+enum { SAMPLES = 1 << 10 };
+
 /* A problem in flight. */
 typedef struct work {
     correct_state state;
@@ -18,6 +21,8 @@ typedef struct work {
     int call; /* answers asked for so far: part of their random streams */
     int votes[CORRECT_VOTES_MAX];
     int pending, voted;
+    json_t *attempts; /* NULL: no trace is wanted */
+    size_t answers;   /* judgements in the trace of the chain at hand before those in flight */
 } work;
 
 typedef struct driver {
@@ -161,11 +166,49 @@ static int kept_tokens(driver *d, const work *w)
     return w->ends[place - 2];
 }
 
+/* ---- the trace ------------------------------------------------------------------------------- */
+
+static void trace_chain(const work *w, const char *text, size_t bytes, bool right, int oracle)
+{
+    if (!w->attempts)
+        return;
+    json_t *first = oracle >= 0 ? json_integer(oracle) : json_null();
+    json_array_append_new(w->attempts,
+                          json_pack("{s:i, s:o, s:b, s:o, s:[]}", "from", w->state.place, "text",
+                                    cli_json_text(text, bytes), "right", right, "first_wrong",
+                                    first, "judgements"));
+}
+
+static json_t *trace_judgements(const work *w)
+{
+    json_t *attempt = json_array_get(w->attempts, json_array_size(w->attempts) - 1);
+    return json_object_get(attempt, "judgements");
+}
+
+/* Answers come in any order and have their places by the order they were asked for in. */
+static void trace_asked(work *w, int count)
+{
+    json_t *list = w->attempts ? trace_judgements(w) : NULL;
+    w->answers = json_array_size(list);
+    for (int i = 0; list && i < count; i++)
+        json_array_append_new(list, json_null());
+}
+
+static void trace_answer(const work *w, int index, const char *text, size_t bytes)
+{
+    if (!w->attempts)
+        return;
+    bool verify = w->state.ask == CORRECT_VERIFY;
+    json_array_set_new(trace_judgements(w), w->answers + (size_t)index,
+                       json_pack("{s:s, s:o}", "asked", verify ? "verify" : "localize", "text",
+                                 cli_json_text(text, bytes)));
+}
+
 /* ---- asking ---------------------------------------------------------------------------------- */
 
 static uint64_t trajectory_id(uint64_t item, int call, int sample)
 {
-    return UINT64_C(1) << 62 | item << 32 | (uint64_t)call << 10 | (uint64_t)sample;
+    return UINT64_C(1) << 62 | item << 32 | (uint64_t)call * SAMPLES | (uint64_t)sample;
 }
 
 static int ask(driver *d, int item, const int32_t *ids, int ids_count, int samples,
@@ -268,8 +311,9 @@ static int ask_judge(driver *d, int item, bool *asked, rt_error *err)
         sampling.temperature = run->judge_temperature;
         sampling.max_tokens = RT_MIN(run->judge_tokens, d->room - (int)ids_count);
         *(verify ? &w->cost.verify_calls : &w->cost.localize_calls) += 1;
-        bool vote = !verify && kind != RT_JUDGE_VERIFY_STEP;
-        rc = ask(d, item, ids, (int)ids_count, vote ? run->settings.votes : 1, 0, &sampling, err);
+        int answers = !verify && kind != RT_JUDGE_VERIFY_STEP ? run->settings.votes : 1;
+        trace_asked(w, answers);
+        rc = ask(d, item, ids, (int)ids_count, answers, 0, &sampling, err);
     }
     rt_free(ids);
     return rc;
@@ -292,9 +336,6 @@ static int take_sample(driver *d, int item, const rt_completion *c, rt_error *er
                                err);
     bool right = rc == 0 && verdict.grade == RT_CORRECT;
     int places = blank(text.data, text.bytes) ? 0 : (int)text.bytes, oracle = -1;
-    rt_buf_free(&text);
-    if (rc != 0)
-        return rc;
     close_last(d, w);
     if (!run->settings.token) {
         rt_arena_reset(d->arena);
@@ -303,8 +344,11 @@ static int take_sample(driver *d, int item, const rt_completion *c, rt_error *er
         oracle = rt_oracle_first_wrong(problem->task_name, problem->problem, list.items,
                                        list.count);
     }
-    correct_sampled(&w->state, &run->settings, places, right, oracle);
-    return 0;
+    trace_chain(w, text.data, text.bytes, right, oracle);
+    rt_buf_free(&text);
+    if (rc == 0)
+        correct_sampled(&w->state, &run->settings, places, right, oracle);
+    return rc;
 }
 
 /* An answer without text stands for one that could not be asked for. */
@@ -381,7 +425,8 @@ static void finish(driver *d, int item)
     correct_run *run = d->run;
     work *w = &d->works[item];
     bool first = correct_returns_first(&w->state, &run->settings);
-    run->outcomes[item] = (correct_outcome){.state = w->state, .cost = w->cost};
+    run->outcomes[item] = (correct_outcome){w->state, w->cost, w->attempts};
+    w->attempts = NULL;
     d->right += first ? w->state.right_first : w->state.right;
     d->done++;
     d->in_flight--;
@@ -421,6 +466,7 @@ static int take(driver *d, const rt_completion *c, rt_error *err)
         rt_buf text = {0};
         decode(d, c->ids, eval_ids_count(&d->run->eval.model->weights->arch, c), &text);
         w->cost.judge_tokens += c->ids_count;
+        trace_answer(w, (int)(c->trajectory % SAMPLES), text.data, text.bytes);
         take_judgement(d, item, text.data, text.bytes);
         rt_buf_free(&text);
     }
@@ -434,6 +480,7 @@ static int start(driver *d, rt_error *err)
         return 0;
     d->in_flight++;
     correct_begin(&d->works[item].state);
+    d->works[item].attempts = d->run->traced ? json_array() : NULL;
     return advance(d, item, err);
 }
 
@@ -494,9 +541,17 @@ int correct_answers(correct_run *run, rt_error *err)
     for (int i = 0; i < eval->count; i++) {
         rt_free(d.works[i].ids);
         rt_free(d.works[i].ends);
+        json_decref(d.works[i].attempts);
     }
     rt_free(d.works);
     rt_arena_free(&d.arena);
     rt_engine_free(&d.engine);
     return rc;
+}
+
+void correct_run_free(correct_run *run)
+{
+    for (int i = 0; run->outcomes && i < run->eval.count; i++)
+        json_decref(run->outcomes[i].attempts);
+    run->outcomes = NULL; /* of the evaluation's arena */
 }

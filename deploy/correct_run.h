@@ -20,6 +20,7 @@ typedef struct correct_cost {
 typedef struct correct_outcome {
     correct_state state; /* as it ended */
     correct_cost cost;
+    json_t *attempts; /* with run->traced: every chain and what was said of it */
 } correct_outcome;
 
 typedef struct correct_run {
@@ -27,6 +28,7 @@ typedef struct correct_run {
     correct_settings settings;
     double resample_temperature, judge_temperature;
     int judge_tokens; /* a judgement may have so many */
+    bool traced;
     /* results */
     correct_outcome *outcomes; // (eval.count) those of problems left out stay empty
     double seconds;
@@ -34,5 +36,6 @@ typedef struct correct_run {
 
 /* Runs the loop for every problem that eval_problems listed. RT_ERR_STOPPED after a signal. */
 int correct_answers(correct_run *run, rt_error *err);
+void correct_run_free(correct_run *run); /* the results alone; also after a failure */
 
 #endif

@@ -77,10 +77,9 @@ void eval_session_print_json(const eval_session *s, const char *method, json_t *
     const rt_weights *weights = s->model.weights;
     char hash[33];
     rt_hash_hex(rt_hash(weights->data, rt_weights_bytes(weights)), hash);
-    size_t path_bytes = rt_utf8_valid(s->path, strlen(s->path)); /* JSON takes no other text */
-    json_t *about = json_pack("{s:s%, s:s, s:s, s:s, s:I}", "model", s->path, path_bytes, "method",
-                              method, "dtype", s->dtype, "weights_hash", hash, "seed",
-                              (json_int_t)s->run.seed);
+    json_t *about = json_pack("{s:o, s:s, s:s, s:s, s:I}", "model",
+                              cli_json_text(s->path, strlen(s->path)), "method", method, "dtype",
+                              s->dtype, "weights_hash", hash, "seed", (json_int_t)s->run.seed);
     RT_ASSERT(about != NULL);
     json_object_update(root, about);
     json_decref(about);

@@ -7,7 +7,7 @@ make_model
 correct() { # name, options… → $work/NAME.json, without the time it took
     name=$1
     shift
-    "$RETAKE" correct "$work/model" --json "$@" >"$work/$name.timed" 2>"$work/$name.err" </dev/null ||
+    "$RETAKE" correct "$work/model" --json --iterations 5 "$@" >"$work/$name.timed" 2>"$work/$name.err" </dev/null ||
         fail "$name: exit code $?"
     sed 's/"seconds":[^,}]*,*//' "$work/$name.timed" >"$work/$name.json"
 }
@@ -46,7 +46,7 @@ check_sums() { # name, problems
 for level in l1 l2 l3; do
     correct $level --task chain --limit 40 --level $level
     correct $level-safe --task chain --limit 40 --level $level --safeguard
-    correct $level-votes --task chain --limit 40 --level $level --votes 5
+    correct $level-votes --task chain --limit 40 --level $level --votes 3
     for name in $level $level-safe $level-votes; do
         check_sums $name 40
         same "$(of $name accuracy_before.count)" "$(of l1 accuracy_before.count)" "$name: right at first"
@@ -77,6 +77,33 @@ same "$(of none exits.3.count)" 40 "without resamples: out of tries"
 same "$(of none accuracy_after.count)" "$(of l1 accuracy_before.count)" "without resamples: right"
 say "ok: levels, safeguard, votes, iterations"
 
+# ---- chain by chain: a resample keeps what is before the thought that was named, and nothing else
+correct traced --task chain --limit 12 --level l2 --trace "$work/trace.jsonl"
+same "$(grep -c . "$work/trace.jsonl")" 12 "lines of the trace"
+first() { # text, count → its first thoughts
+    printf %s "$1" | awk -v n="$2" 'BEGIN { RS = "</thought>" } NR <= n { printf "%s</thought>", $0 }'
+}
+resamples=0 right=0 changed=0
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    sed -n ${i}p "$work/trace.jsonl" >"$work/line.json"
+    same "$(of line attempts.0.from)" 1 "problem $i: where the first chain begins"
+    [ "$(of line right_after)" = false ] || right=$((right + 1))
+    attempts=$(of line 'attempts#') j=1
+    while [ $j -lt "$attempts" ]; do
+        from=$(of line attempts.$j.from)
+        of line attempts.$((j - 1)).judgements.0.text >"$work/judgement"
+        same "$from" "$(sed -n 's/.*\\boxed{\([0-9]*\)}.*/\1/p' "$work/judgement")" "problem $i, chain $j: the thought that was named"
+        before=$(of line attempts.$((j - 1)).text) after=$(of line attempts.$j.text)
+        same "$(first "$after" $((from - 1)))" "$(first "$before" $((from - 1)))" "problem $i, chain $j: what was kept"
+        [ "$(first "$after" "$from")" = "$(first "$before" "$from")" ] || changed=$((changed + 1))
+        resamples=$((resamples + 1)) j=$((j + 1))
+    done
+done
+same "$resamples" "$(of traced resamples.count)" "resamples in the trace"
+same "$right" "$(of traced accuracy_after.count)" "right in the trace"
+[ "$changed" -gt 0 ] || fail "of $resamples resamples none changed the thought that was named"
+say "ok: $resamples resamples, each from just before the thought that was named"
+
 # ---- the control never localizes and begins with the same chains
 correct control --task chain --limit 40 --level l2 --control
 same "$(of control control.cost.calls.localize)" 0 "localizations of the control"
@@ -87,12 +114,13 @@ same "$(of control accuracy_after.count)" "$(of l2 accuracy_after.count)" "what 
 for options in "--level l2" "--level l3 --votes 3 --control"; do
     # shellcheck disable=SC2086
     {
-        correct one --task chain --limit 20 $options --threads 1 --slots 64
-        correct two --task chain --limit 20 $options --threads 2 --slots 7
+        correct one --task chain --limit 20 $options --threads 1 --slots 64 --trace "$work/one.jsonl"
+        correct two --task chain --limit 20 $options --threads 2 --slots 7 --trace "$work/two.jsonl"
         correct three --task chain --limit 20 $options --threads 2 --slots 1
         correct other --task chain --limit 20 $options --seed 5
     }
     cmp "$work/one.json" "$work/two.json" || fail "$options: other threads and slots give another result"
+    cmp "$work/one.jsonl" "$work/two.jsonl" || fail "$options: other threads and slots give other chains"
     cmp "$work/one.json" "$work/three.json" || fail "$options: one slot gives another result"
     cmp -s "$work/one.json" "$work/other.json" && fail "$options: another seed gives the same result"
 done
@@ -102,7 +130,7 @@ say "ok: the same with 1 and 2 threads, 1, 7 and 64 slots"
 sed -i 's/"max_position_embeddings": [0-9]*/"max_position_embeddings": 2048/' "$work/model/config.json"
 printf 'Q:{problem}\n' >"$work/prompt.txt"
 data() { # file, what the answers are off by
-    for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    for i in 1 2 3 4 5 6 7 8; do
         problem="$((i % 10))+$((i * 7 % 9 + 1))-$((i * 5 % 9 + 1))*3"
         answer=$((((i % 10 + i * 7 % 9 + 1 - (i * 5 % 9 + 1) + 20) * 3 + $2) % 10))
         printf '{"question":"%s","answer":"so it is\\n#### %s"}\n' "$problem" "$answer"
@@ -113,14 +141,14 @@ data wrong.jsonl 1
 correct_data() { # name, file, options…
     name=$1 file=$2
     shift 2
-    correct "$name" --data "$work/$file" --set tasks.0.prompt="$work/prompt.txt" --iterations 3 \
-        --judge-tokens 24 "$@"
+    correct "$name" --data "$work/$file" --set tasks.0.prompt="$work/prompt.txt" --iterations 2 \
+        --judge-tokens 16 "$@"
 }
 for options in "" "--votes 3" "--incremental" "--token" "--safeguard --control"; do
     for level in l1 l2 l3; do
         # shellcheck disable=SC2086
         correct_data data right.jsonl --level $level $options
-        check_sums data 12
+        check_sums data 8
         same "$(of data cost.unfit)" 0 "judgements that did not fit"
     done
     # shellcheck disable=SC2086
@@ -143,7 +171,7 @@ say "ok: data files; at l3 nothing depends on the gold answers"
 
 # ---- eval --method correct is this command
 correct same-as --task chain --limit 30 --level l2 --votes 3
-"$RETAKE" eval "$work/model" --task chain --limit 30 --json --method correct --level l2 --votes 3 2>"$work/eval.err" |
+"$RETAKE" eval "$work/model" --task chain --limit 30 --json --iterations 5 --method correct --level l2 --votes 3 2>"$work/eval.err" |
     sed 's/"seconds":[^,}]*,*//' >"$work/eval.json"
 cmp "$work/same-as.json" "$work/eval.json" || fail "eval --method correct is another command"
 same "$(field "$work/eval.json" method)" correct "method of eval"
@@ -181,8 +209,14 @@ refused wrong-task 2 "chian" "chain" -- "$RETAKE" correct "$work/model" --task c
 refused no-file 1 "nowhere.jsonl" "No such file" -- "$RETAKE" correct "$work/model" --data "$work/nowhere.jsonl"
 refused no-weights 1 "$work/nothing" -- "$RETAKE" correct "$work/nothing" --task chain
 
+mkdir "$work/folder"
+"$RETAKE" correct "$work/model" --task chain --limit 2 --trace "$work/folder" >"$work/table" 2>"$work/trace.err"
+same $? 1 "exit code where the trace cannot be written"
+grep -q "^retake: .*$work/folder" "$work/trace.err" || fail "the file that cannot be written is not named"
+grep -q "accuracy after" "$work/table" || fail "no table where the trace cannot be written"
+
 # ---- Ctrl-C, while it works
-"$RETAKE" correct "$work/model" --task chain --limit 100000 --level l3 >"$work/stop.out" 2>"$work/stop.err" &
+"$RETAKE" correct "$work/model" --task chain --limit 20000 --level l3 >"$work/stop.out" 2>"$work/stop.err" &
 started=$!
 tries=0
 until [ -s "$work/stop.err" ]; do
