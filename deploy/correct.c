@@ -197,6 +197,17 @@ int correct_quote_parse(const char *text, size_t bytes, const char *chain, size_
     return (int)RT_MAX(at, 1);
 }
 
+int correct_tokens_before(const size_t *token_bytes, int count, size_t at)
+{
+    size_t end = 0;
+    for (int i = 0; i < count; i++) {
+        end += token_bytes[i];
+        if (end > at)
+            return i;
+    }
+    return count;
+}
+
 bool correct_compact_flags(const char *text, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)

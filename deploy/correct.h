@@ -83,6 +83,9 @@ int correct_plurality(const int *votes, int count, int places, bool *unparsed);
  * exactly, else with ASCII case ignored. Not found: 1 and *unparsed. */
 int correct_quote_parse(const char *text, size_t bytes, const char *chain, size_t chain_bytes,
                         bool *unparsed);
+/* How many tokens of the sizes given lie wholly before byte `at`: what stays in front of a quote.
+ */
+int correct_tokens_before(const size_t *token_bytes, int count, size_t at);
 /* A compact judgement copies each line with y or n behind it: is there an n? */
 bool correct_compact_flags(const char *text, size_t bytes);
 

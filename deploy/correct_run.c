@@ -142,18 +142,17 @@ static void close_last(driver *d, work *w)
     rt_buf_free(&text);
 }
 
-/* Tokens that lie wholly before byte `at` of the chain's text. */
 static int tokens_before(driver *d, const work *w, size_t at)
 {
     rt_buf text = {0};
-    int count = 0;
-    for (; count < w->ids_count; count++) {
-        decode(d, w->ids + count, 1, &text);
-        if (text.bytes > at)
-            break;
+    size_t *token_bytes = rt_arena_alloc(d->arena, (size_t)w->ids_count * sizeof *token_bytes);
+    for (int i = 0; i < w->ids_count; i++) {
+        rt_buf_clear(&text);
+        decode(d, w->ids + i, 1, &text);
+        token_bytes[i] = text.bytes;
     }
     rt_buf_free(&text);
-    return count;
+    return correct_tokens_before(token_bytes, w->ids_count, at);
 }
 
 static int kept_tokens(driver *d, const work *w)

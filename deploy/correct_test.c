@@ -361,6 +361,20 @@ static void quotes(void **unused)
     assert_true(unparsed);
 }
 
+static void tokens_before_a_quote(void **unused)
+{
+    (void)unused;
+    /* "Six"," apples",""," are"," 7" */
+    const size_t sizes[] = {3, 7, 0, 4, 2};
+    const struct {
+        size_t at;
+        int kept;
+    } cases[] = {{0, 0}, {2, 0}, {3, 1}, {9, 1}, {10, 3}, {13, 3}, {14, 4}, {15, 4}, {16, 5}};
+    for (size_t i = 0; i < RT_COUNT(cases); i++)
+        assert_int_equal(correct_tokens_before(sizes, 5, cases[i].at), cases[i].kept);
+    assert_int_equal(correct_tokens_before(sizes, 0, 5), 0);
+}
+
 static void compact_flags(void **unused)
 {
     (void)unused;
@@ -388,6 +402,7 @@ int main(void)
         cmocka_unit_test(sums_of_a_report),
         cmocka_unit_test(report_as_json),
         cmocka_unit_test(quotes),
+        cmocka_unit_test(tokens_before_a_quote),
         cmocka_unit_test(compact_flags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
