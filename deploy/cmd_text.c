@@ -23,25 +23,6 @@ static json_t *tokenize_text(const rt_tokenizer *tokenizer, const json_t *text)
     return answer;
 }
 
-/* JSON holds UTF-8 only: a byte that is none becomes U+FFFD. */
-static json_t *json_text(const char *text, size_t bytes)
-{
-    rt_buf clean = {0};
-    rt_buf_add(&clean, "", 0);
-    while (bytes > 0) {
-        size_t good = rt_utf8_valid(text, bytes);
-        rt_buf_add(&clean, text, good);
-        text += good, bytes -= good;
-        if (bytes > 0) {
-            rt_buf_add(&clean, "\xEF\xBF\xBD", 3);
-            text++, bytes--;
-        }
-    }
-    json_t *value = json_stringn(clean.data, clean.bytes);
-    rt_buf_free(&clean);
-    return value;
-}
-
 static json_t *detokenize(const rt_tokenizer *tokenizer, const json_t *list)
 {
     int count;
@@ -52,7 +33,7 @@ static json_t *detokenize(const rt_tokenizer *tokenizer, const json_t *list)
     rt_buf text = {0};
     rt_buf_add(&text, "", 0);
     rt_tokenizer_decode(tokenizer, ids, (size_t)count, &text);
-    json_t *answer = json_pack("{s:o}", "text", json_text(text.data, text.bytes));
+    json_t *answer = json_pack("{s:o}", "text", cli_json_text(text.data, text.bytes));
     rt_buf_free(&text);
     rt_free(ids);
     return answer;
@@ -208,7 +189,7 @@ static void grade_batch(void *context, json_t **requests, json_t **answers, int 
         else
             answers[i] = json_pack(
                 "{s:s, s:o, s:f}", "grade", rt_grade_name(verdict.grade), "extracted",
-                *verdict.extracted ? json_text(verdict.extracted, strlen(verdict.extracted))
+                *verdict.extracted ? cli_json_text(verdict.extracted, strlen(verdict.extracted))
                                    : json_null(),
                 "reward", verdict.reward);
     }
