@@ -152,6 +152,7 @@ size_t rt_store_waiting(const rt_store *store);
 /* Code and sentence of the failure that stopped the writer; 0: none. */
 int rt_store_failure(rt_store *store, rt_error *err);
 int rt_store_close(rt_store **store, rt_error *err); /* writes all that is waiting */
+int rt_store_reading(const char *dir, sqlite3 **db, rt_error *err); /* DIR/run.db beside a writer */
 
 /* ---- jobs and plans -------------------------------------------------------------------------- */
 

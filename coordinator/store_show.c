@@ -446,19 +446,12 @@ int rt_store_show(const char *dir, const char *const *what, int what_count, bool
                   rt_decode_fn *decode, void *context, rt_buf *out, rt_error *err)
 {
     rt_error local = {0};
-    char *path = rt_format("%s/run.db", dir);
     show_view view = {.decode = decode, .context = context, .out = out, .json = json};
-    int rc = RT_OK;
-    if (!rt_file_exists(path)) {
-        rc = rt_fail(&local, RT_ERR_INPUT, "%s has no run.db; give the folder of a run", dir);
-    } else if (sqlite3_open_v2(path, &view.db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK) {
-        rc = rt_fail(&local, RT_ERR_IO, "cannot open %s: %s", path, sqlite3_errmsg(view.db));
-    } else {
-        sqlite3_busy_timeout(view.db, 5000);
+    int rc = rt_store_reading(dir, &view.db, &local);
+    if (!rc) {
         rc = show(&view, what_count > 0 ? what[0] : "", what_count > 1 ? what[1] : NULL, &local);
     }
     sqlite3_close(view.db);
-    rt_free(path);
     if (rc && err) {
         *err = local;
     }
