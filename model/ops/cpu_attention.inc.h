@@ -225,12 +225,13 @@ static void block_scores(const block *b, float *scores, size_t ld, const float *
     int together = panels_at_once(b->items);
     for (int page = 0; page <= b->last;) {
         int np = b->last + 1 - page >= together ? together : 1;
-        tile_args t = {.a = q, .a_row = b->wide, .a_step = 1, .b_row = RT_PAGE, .c_row = ld,
+        const void *k[TILE_PANELS];
+        tile_args t = {.a = q, .a_row = b->wide, .a_step = 1, .b = k, .b_row = RT_PAGE, .c_row = ld,
                        .c = scores + (size_t)page * RT_PAGE, .depth = (int)b->s,
                        .columns = np * RT_PAGE};
         for (int p = 0; p < np; p++)
-            t.b[p] = block_page(b, page + p);
-        tile_rows(t, b->items, np, B_F32);
+            k[p] = block_page(b, page + p);
+        tile_rows(&t, b->items, np, B_F32);
         page += np;
     }
 }
@@ -346,14 +347,13 @@ static void values_last(const block *b, float *values, const float *p, size_t ld
     size_t plane = (size_t)b->items * 16;
     const float *v = block_page(b, b->last) + RT_PAGE * b->s;
     for (size_t d = 0; d < b->wide / 16; d++) {
+        const void *panel = v + panel_column(b, d);
         tile_args t = {.a = p + (size_t)b->last * RT_PAGE, .a_row = ld, .a_step = 1,
-                       .b = {v + panel_column(b, d)}, .b_row = b->s, .c = values + d * plane,
+                       .b = &panel, .b_row = b->s, .c = values + d * plane,
                        .c_row = 16, .columns = (int)RT_MIN((size_t)16, b->s), .resume = true};
         for (int r = 0; r < b->rows; r++) {
             t.depth = visible(b, r * b->group);
-            tile_rows(t, b->group, 1, b->s < 16 ? B_RAGGED : B_F32);
-            t.a += (size_t)b->group * ld;
-            t.c += (size_t)b->group * 16;
+            tile_rows(&t, b->group, 1, b->s < 16 ? B_RAGGED : B_F32);
         }
     }
 }
@@ -363,10 +363,11 @@ static void values_ragged(const block *b, float *values, const float *p, size_t 
 {
     memset(values, 0, (size_t)b->items * 16 * sizeof(float));
     for (int page = 0; page < b->last; page++) {
-        tile_args t = {.a = p + (size_t)page * RT_PAGE, .a_row = ld, .a_step = 1,
-                       .b = {block_page(b, page) + RT_PAGE * b->s}, .b_row = b->s, .c = values,
-                       .c_row = 16, .depth = RT_PAGE, .columns = (int)b->s, .resume = true};
-        tile_rows(t, b->items, 1, B_RAGGED);
+        const void *v = block_page(b, page) + RT_PAGE * b->s;
+        tile_args t = {.a = p + (size_t)page * RT_PAGE, .a_row = ld, .a_step = 1, .b = &v,
+                       .b_row = b->s, .c = values, .c_row = 16, .depth = RT_PAGE,
+                       .columns = (int)b->s, .resume = true};
+        tile_rows(&t, b->items, 1, B_RAGGED);
     }
     values_last(b, values, p, ld);
 }
@@ -510,14 +511,14 @@ static void turn_page(const block *b, const backward *w, int page)
 static void page_weights(const block *b, const backward *w, int page)
 {
     float scale = 1.0f / sqrtf((float)b->s);
-    tile_args t = {.a = w->queries, .a_row = b->wide, .a_step = 1, .b = {block_page(b, page)},
-                   .b_row = RT_PAGE, .c = w->p, .c_row = RT_PAGE, .depth = (int)b->s,
-                   .columns = RT_PAGE};
-    tile_rows(t, b->items, 1, B_F32);
+    const void *panel = block_page(b, page);
+    tile_args t = {.a = w->queries, .a_row = b->wide, .a_step = 1, .b = &panel, .b_row = RT_PAGE,
+                   .c = w->p, .c_row = RT_PAGE, .depth = (int)b->s, .columns = RT_PAGE};
+    tile_rows(&t, b->items, 1, B_F32);
+    panel = w->v_turned;
     t.a = w->grads;
-    t.b[0] = w->v_turned;
     t.c = w->ds;
-    tile_rows(t, b->items, 1, B_F32);
+    tile_rows(&t, b->items, 1, B_F32);
     for (int i = 0; i < b->items; i++) {
         float *p = w->p + (size_t)i * RT_PAGE, *ds = w->ds + (size_t)i * RT_PAGE;
         vf a = vexp(vsub(vmul(vload(p), vset1(scale)), vset1(w->max[i])));
@@ -536,18 +537,17 @@ static void page_weights(const block *b, const backward *w, int page)
 static void page_dq(const block *b, const backward *w, int page)
 {
     for (size_t d = 0; d < b->wide; d += 16) {
-        tile_args t = {.a = w->ds, .a_row = RT_PAGE, .a_step = 1, .b = {w->k_turned + d},
+        const void *panel = w->k_turned + d;
+        tile_args t = {.a = w->ds, .a_row = RT_PAGE, .a_step = 1, .b = &panel,
                        .b_row = b->wide, .c = w->dq + d, .c_row = b->wide, .depth = RT_PAGE,
                        .columns = 16, .resume = page > 0};
         if (page < b->last) {
-            tile_rows(t, b->items, 1, B_F32);
+            tile_rows(&t, b->items, 1, B_F32);
             continue;
         }
         for (int r = 0; r < b->rows; r++) {
             t.depth = visible(b, r * b->group);
-            tile_rows(t, b->group, 1, B_F32);
-            t.a += b->group * RT_PAGE;
-            t.c += (size_t)b->group * b->wide;
+            tile_rows(&t, b->group, 1, B_F32);
         }
     }
 }
@@ -555,16 +555,18 @@ static void page_dq(const block *b, const backward *w, int page)
 /* dK += qᵀ · ds and dV += pᵀ · dout of one page, items ascending. */
 static void page_dkv(const block *b, const backward *w, float *to)
 {
-    tile_args t = {.a = w->queries, .a_row = 1, .a_step = b->wide, .b = {w->ds},
+    const void *panel = w->ds;
+    tile_args t = {.a = w->queries, .a_row = 1, .a_step = b->wide, .b = &panel,
                    .b_row = RT_PAGE, .c = to, .c_row = RT_PAGE, .depth = b->items,
                    .columns = RT_PAGE, .resume = true};
-    tile_rows(t, (int)b->s, 1, B_F32);
+    tile_rows(&t, (int)b->s, 1, B_F32);
     for (size_t d = 0; d < b->s; d += 16) {
-        tile_args u = {.a = w->p, .a_row = 1, .a_step = RT_PAGE, .b = {w->grads + d},
+        panel = w->grads + d;
+        tile_args u = {.a = w->p, .a_row = 1, .a_step = RT_PAGE, .b = &panel,
                        .b_row = b->wide, .c = to + RT_PAGE * b->s + d, .c_row = b->s,
                        .depth = b->items, .columns = (int)RT_MIN((size_t)16, b->s - d),
                        .resume = true};
-        tile_rows(u, RT_PAGE, 1, B_F32);
+        tile_rows(&u, RT_PAGE, 1, B_F32);
     }
 }
 

@@ -16,7 +16,7 @@
 typedef struct tile_args {
     const float *a;             /* element (i, k) at a[i·a_row + k·a_step] */
     size_t a_row, a_step;
-    const void *b[TILE_PANELS]; /* panels of floats or bf16 words; row k begins at k·b_row */
+    const void *const *b;       /* panels of floats or bf16 words; row k begins at k·b_row */
     size_t b_row;
     float *c;                   /* panel p at c + 16·p */
     size_t c_row;
@@ -127,16 +127,17 @@ static inline int panels_at_once(int rows)
     return wide_panels[(rows + blocks - 1) / blocks];
 }
 
-/* Runs `rows` rows over np panels (1 or panels_at_once(rows)) in blocks of nearly equal height. */
-static void tile_rows(tile_args t, int rows, int np, enum b_kind kind)
+/* Runs `rows` rows over np panels (1 or panels_at_once(rows)) in blocks of nearly equal height.
+ * Leaves t at the row after them. (By pointer: a copy is read before it is written out, which
+ * stalls small tiles longer than they compute.) */
+static void tile_rows(tile_args *t, int rows, int np, enum b_kind kind)
 {
-    int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    for (int i = 0, row = 0; i < blocks; i++) {
-        int height = cut(rows, blocks, i + 1) - row;
-        tile_function *run = np == 1 ? tiles_narrow[kind][height] : tiles_wide[kind][height];
-        run(&t);
-        t.a += (size_t)height * t.a_row;
-        t.c += (size_t)height * t.c_row;
-        row += height;
+    tile_function *const *of_height = np == 1 ? tiles_narrow[kind] : tiles_wide[kind];
+    for (int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS; blocks > 0; blocks--) {
+        int height = blocks == 1 ? rows : (rows + blocks - 1) / blocks;
+        of_height[height](t);
+        t->a += (size_t)height * t->a_row;
+        t->c += (size_t)height * t->c_row;
+        rows -= height;
     }
 }

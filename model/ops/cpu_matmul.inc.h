@@ -109,22 +109,23 @@ static void matmul_block(const matmul_job *job, int row0, int rows, int depth0, 
     int together = panels_at_once(rows);
     for (int panel = job->panel0; panel < job->panel1;) {
         int np = job->panel1 - panel >= together ? together : 1;
+        const void *b[TILE_PANELS];
         tile_args t = {.a = job->x + (size_t)row0 * job->x_ld + depth0, .a_row = job->x_ld,
-                       .a_step = 1, .b_row = 16, .c_row = job->y_ld, .depth = depth,
+                       .a_step = 1, .b = b, .b_row = 16, .c_row = job->y_ld, .depth = depth,
                        .c = job->y + (size_t)row0 * job->y_ld + (size_t)panel * 16,
                        .columns = RT_MIN(np * 16, job->w->n - panel * 16),
                        .resume = job->accumulate || depth0 > 0};
         for (int p = 0; p < np; p++) {
             const char *from = (const char *)job->w->data +
                                ((size_t)(panel + p) * k + (size_t)depth0) * 16 * word;
-            t.b[p] = from;
+            b[p] = from;
             if (widen) {
                 float *wide = job->buffer + (size_t)p * DEPTH_MAX * 16;
                 widen_panel(wide, (const uint16_t *)(const void *)from, depth);
-                t.b[p] = wide;
+                b[p] = wide;
             }
         }
-        tile_rows(t, rows, np, kind);
+        tile_rows(&t, rows, np, kind);
         panel += np;
     }
 }
@@ -184,8 +185,9 @@ static void matmul_dx_part(const matmul_job *job)
         int depth = RT_MIN(DEPTH_MAX, n - depth0);
         for (int panel = job->panel0; panel < job->panel1;) {
             int np = job->panel1 - panel >= together ? together : 1;
+            const void *b[TILE_PANELS];
             tile_args t = {.a = job->x + (size_t)job->row0 * job->x_ld + depth0,
-                           .a_row = job->x_ld, .a_step = 1, .b_row = 16, .c_row = job->y_ld,
+                           .a_row = job->x_ld, .a_step = 1, .b = b, .b_row = 16, .c_row = job->y_ld,
                            .depth = depth,
                            .c = job->y + (size_t)job->row0 * job->y_ld + (size_t)panel * 16,
                            .columns = RT_MIN(np * 16, job->w->k - panel * 16),
@@ -194,9 +196,9 @@ static void matmul_dx_part(const matmul_job *job)
                 float *to = job->buffer + (size_t)p * DEPTH_MAX * 16;
                 turn_panel(to, job->w, depth0, depth, (panel + p) * 16,
                            RT_MIN(16, job->w->k - (panel + p) * 16));
-                t.b[p] = to;
+                b[p] = to;
             }
-            tile_rows(t, rows, np, B_F32);
+            tile_rows(&t, rows, np, B_F32);
             panel += np;
         }
     }
@@ -279,7 +281,8 @@ static void dw_block(const dw_job *job, int row0, int rows, int n0, int columns)
         const float *from = job->x + (size_t)row0 * job->x_ld + (size_t)k;
         for (int r = 0; r < rows; r++, from += job->x_ld)
             vstore(job->x_panel + (size_t)r * 16, vload_to(from, width));
-        tile_args t = {.a_row = 1, .a_step = TILE_ROWS, .b = {job->x_panel}, .b_row = 16,
+        const void *x_panel = job->x_panel;
+        tile_args t = {.a_row = 1, .a_step = TILE_ROWS, .b = &x_panel, .b_row = 16,
                        .c_row = (size_t)job->k, .depth = rows, .columns = width, .resume = true};
         for (int c = 0; c < columns; c += TILE_ROWS) {
             t.a = job->dy_block + (size_t)c * DW_ROWS;
