@@ -108,7 +108,7 @@ static void matmul_block(const matmul_job *job, int row0, int rows, int depth0, 
     enum b_kind kind = job->w->dtype == RT_BF16 && !widen ? B_BF16 : B_F32;
     int together = panels_at_once(rows);
     for (int panel = job->panel0; panel < job->panel1;) {
-        int np = job->panel1 - panel >= together ? together : 1;
+        int np = RT_MIN(together, job->panel1 - panel);
         const void *b[TILE_PANELS];
         tile_args t = {.a = job->x + (size_t)row0 * job->x_ld + depth0, .a_row = job->x_ld,
                        .a_step = 1, .b = b, .b_row = 16, .c_row = job->y_ld, .depth = depth,
@@ -184,7 +184,7 @@ static void matmul_dx_part(const matmul_job *job)
     for (int depth0 = 0; depth0 < n; depth0 += DEPTH_MAX) {
         int depth = RT_MIN(DEPTH_MAX, n - depth0);
         for (int panel = job->panel0; panel < job->panel1;) {
-            int np = job->panel1 - panel >= together ? together : 1;
+            int np = RT_MIN(together, job->panel1 - panel);
             const void *b[TILE_PANELS];
             tile_args t = {.a = job->x + (size_t)job->row0 * job->x_ld + depth0,
                            .a_row = job->x_ld, .a_step = 1, .b = b, .b_row = 16, .c_row = job->y_ld,
@@ -287,7 +287,7 @@ static void dw_block(const dw_job *job, int row0, int rows, int n0, int columns)
         for (int c = 0; c < columns; c += TILE_ROWS) {
             t.a = job->dy_block + (size_t)c * DW_ROWS;
             t.c = job->dw + (size_t)(n0 + c) * (size_t)job->k + (size_t)k;
-            tiles_narrow[B_F32][RT_MIN(TILE_ROWS, columns - c)](&t);
+            tiles[B_F32][1][RT_MIN(TILE_ROWS, columns - c)](&t);
         }
     }
 }
