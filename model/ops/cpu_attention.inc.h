@@ -205,15 +205,14 @@ static int visible(const block *b, int item)
     return b->at[item / b->group].position % RT_PAGE + 1;
 }
 
-/* Rows of the block's heads, gathered: to (items, ld), zero between s and ld. */
-static void gather_items(const block *b, float *to, size_t ld, const float *from, size_t from_ld)
+/* Rows of the block's heads, gathered: to (items, wide), zero between s and wide. */
+static void gather_items(const block *b, float *to, const float *from, size_t from_ld)
 {
     for (int r = 0; r < b->rows; r++) {
         const float *row = from + (size_t)r * from_ld + (size_t)(b->head * b->group) * b->s;
-        for (int g = 0; g < b->group; g++, row += b->s, to += ld) {
-            memcpy(to, row, b->s * sizeof(float));
-            memset(to + b->s, 0, (ld - b->s) * sizeof(float));
-        }
+        for (int g = 0; g < b->group; g++, row += b->s, to += b->wide)
+            for (size_t d = 0; d < b->s; d += 16)
+                vstore(to + d, vload_to(row + d, (int)(b->s - d)));
     }
 }
 
@@ -291,8 +290,8 @@ typedef struct value_args {
     const float *p;     /* (items, ld) */
     size_t ld, s, panel; /* panel: the first of them */
     const block *b;
-    float *to;          /* of the first panel, (items, 16) */
-    size_t plane;       /* from panel to panel of to */
+    float *to;          /* of the first panel */
+    size_t to_ld;
     int positions;      /* 0 … positions − 1 */
 } value_args;
 
@@ -328,7 +327,7 @@ RT_KERNEL void value_tile(const value_args *t, int mr, int np)
     for (int i = 0; i < mr; i++) {
         UNROLL(8)
         for (int p = 0; p < np; p++)
-            vstore(t->to + (size_t)p * t->plane + i * 16, acc[i][p]);
+            vstore(t->to + (size_t)i * t->to_ld + 16 * p, acc[i][p]);
     }
 }
 
@@ -347,14 +346,13 @@ static value_function *const value_tiles[TILE_PANELS + 1][TILE_ROWS + 1] = {
 static void values_of(const block *b, float *values, const float *p, size_t ld, int count)
 {
     size_t panels = b->wide / 16, together = (size_t)panels_at_once(b->items);
-    value_args t = {.p = p, .ld = ld, .s = b->s, .b = b, .plane = (size_t)b->items * 16,
-                    .positions = count};
+    value_args t = {.p = p, .ld = ld, .s = b->s, .b = b, .to_ld = b->wide, .positions = count};
     int rows = b->items;
     for (int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS; blocks > 0; blocks--) {
         int height = blocks == 1 ? rows : (rows + blocks - 1) / blocks;
         for (t.panel = 0; t.panel < panels;) {
             size_t np = RT_MIN(together, panels - t.panel);
-            t.to = values + t.panel * t.plane + (size_t)(b->items - rows) * 16;
+            t.to = values + (size_t)(b->items - rows) * b->wide + 16 * t.panel;
             value_tiles[np][height](&t);
             t.panel += np;
         }
@@ -363,19 +361,22 @@ static void values_of(const block *b, float *values, const float *p, size_t ld, 
     }
 }
 
-/* The last page adds to what values hold, item by item of a row: rows see different parts of it. */
+/* The last page adds to what values hold, row by row: rows see different parts of it. */
 static void values_last(const block *b, float *values, const float *p, size_t ld)
 {
-    size_t plane = (size_t)b->items * 16;
+    int panels = (int)b->wide / 16, together = panels_at_once(b->group);
     const float *v = block_page(b, b->last) + RT_PAGE * b->s;
-    for (size_t d = 0; d < b->wide / 16; d++) {
-        const void *panel = v + panel_column(b->s, d);
-        tile_args t = {.a = p + (size_t)b->last * RT_PAGE, .a_row = ld, .a_step = 1,
-                       .b = &panel, .b_row = b->s, .c = values + d * plane,
-                       .c_row = 16, .columns = (int)RT_MIN((size_t)16, b->s), .resume = true};
+    for (int d = 0, np; d < panels; d += np) {
+        const void *panel[TILE_PANELS];
+        np = RT_MIN(together, panels - d);
+        for (int i = 0; i < np; i++)
+            panel[i] = v + panel_column(b->s, (size_t)(d + i));
+        tile_args t = {.a = p + (size_t)b->last * RT_PAGE, .a_row = ld, .a_step = 1, .b = panel,
+                       .b_row = b->s, .c = values + 16 * d, .c_row = b->wide,
+                       .columns = b->s < 16 ? (int)b->s : 16 * np, .resume = true};
         for (int r = 0; r < b->rows; r++) {
             t.depth = visible(b, r * b->group);
-            tile_rows(&t, b->group, 1, b->s < 16 ? B_RAGGED : B_F32);
+            tile_rows(&t, b->group, np, b->s < 16 ? B_RAGGED : B_F32);
         }
     }
 }
@@ -394,7 +395,7 @@ static void values_ragged(const block *b, float *values, const float *p, size_t 
     values_last(b, values, p, ld);
 }
 
-/* values [panel](items, 16) = p · V. */
+/* values (items, wide) = p · V, panel by panel. */
 static void block_values(const block *b, float *values, const float *p, size_t ld)
 {
     if (b->s < 16) {
@@ -422,7 +423,7 @@ static void attend_block(const block *b, float *out, size_t out_ld, float *stats
     if (b->rows == 1) { /* the heads of one row stand side by side already */
         block_scores(b, scores, ld, q + (size_t)(b->head * b->group) * b->s, b->s);
     } else {
-        gather_items(b, queries, b->wide, q, q_ld);
+        gather_items(b, queries, q, q_ld);
         block_scores(b, scores, ld, queries, b->wide);
     }
     block_softmax(b, scores, ld, kept);
@@ -432,7 +433,7 @@ static void attend_block(const block *b, float *out, size_t out_ld, float *stats
         float *to = out + (size_t)row * out_ld + (size_t)head * b->s;
         vf inverse = vset1(1.0f / kept[2 * i + 1]);
         for (size_t d = 0; d < b->wide / 16; d++) {
-            vf a = vload(values + (d * items + (size_t)i) * 16);
+            vf a = vload(values + (size_t)i * b->wide + 16 * d);
             vstore_to(to + panel_column(b->s, d), vmul(a, inverse), (int)b->s);
         }
         if (stats)
@@ -557,18 +558,23 @@ static void page_weights(const block *b, const backward *w, int page)
 /* dq += ds · K of one page. */
 static void page_dq(const block *b, const backward *w, int page)
 {
-    for (size_t d = 0; d < b->wide; d += 16) {
-        const void *panel = w->k_turned + d;
-        tile_args t = {.a = w->ds, .a_row = RT_PAGE, .a_step = 1, .b = &panel,
-                       .b_row = b->wide, .c = w->dq + d, .c_row = b->wide, .depth = RT_PAGE,
-                       .columns = 16, .resume = page > 0};
-        if (page < b->last) {
-            tile_rows(&t, b->items, 1, B_F32);
+    bool whole = page < b->last;
+    int panels = (int)b->wide / 16, together = panels_at_once(whole ? b->items : b->group);
+    for (int d = 0, np; d < panels; d += np) {
+        const void *panel[TILE_PANELS];
+        np = RT_MIN(together, panels - d);
+        for (int i = 0; i < np; i++)
+            panel[i] = w->k_turned + 16 * (d + i);
+        tile_args t = {.a = w->ds, .a_row = RT_PAGE, .a_step = 1, .b = panel, .b_row = b->wide,
+                       .c = w->dq + 16 * d, .c_row = b->wide, .depth = RT_PAGE,
+                       .columns = 16 * np, .resume = page > 0};
+        if (whole) {
+            tile_rows(&t, b->items, np, B_F32);
             continue;
         }
         for (int r = 0; r < b->rows; r++) {
             t.depth = visible(b, r * b->group);
-            tile_rows(&t, b->group, 1, B_F32);
+            tile_rows(&t, b->group, np, B_F32);
         }
     }
 }
@@ -603,9 +609,9 @@ static void attend_backward_block(const block *b, const backward_job *job, size_
                                   float *buffer)
 {
     backward w = backward_buffers(b, buffer);
-    gather_items(b, w.queries, b->wide, job->q + row * job->q_ld, job->q_ld);
-    gather_items(b, w.dq, b->wide, job->out + row * job->out_ld, job->out_ld);
-    gather_items(b, w.grads, b->wide, job->dout + row * job->dout_ld, job->dout_ld);
+    gather_items(b, w.queries, job->q + row * job->q_ld, job->q_ld);
+    gather_items(b, w.dq, job->out + row * job->out_ld, job->out_ld);
+    gather_items(b, w.grads, job->dout + row * job->dout_ld, job->dout_ld);
     for (int i = 0; i < b->items; i++) {
         vf dot = vzero(); /* dq still holds the outputs */
         for (size_t d = 0; d < b->wide; d += 16)

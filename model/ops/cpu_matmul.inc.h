@@ -204,12 +204,12 @@ static void matmul_dx_part(const matmul_job *job)
     }
 }
 
-static void matmul_run(rt_ops *ops, matmul_job job, int rows, int outputs, bool backward)
+static void matmul_run(rt_ops *ops, const matmul_job *job, int rows, int outputs, bool backward)
 {
     if (rows <= 0)
         return;
     int panels = (outputs + 15) / 16;
-    int threads = threads_for(ops, (double)rows * panels * (backward ? job.w->n : job.w->k) / 6);
+    int threads = threads_for(ops, (double)rows * panels * (backward ? job->w->n : job->w->k) / 6);
     grid g = choose_grid(threads, rows, panels);
     float *buffers = rt_host_scratch(ops, (size_t)(g.row_parts * g.panel_parts) * PANEL_BUFFER *
                                               sizeof(float));
@@ -217,7 +217,7 @@ static void matmul_run(rt_ops *ops, matmul_job job, int rows, int outputs, bool 
     for (int part = 0; part < g.row_parts * g.panel_parts; part++) {
         int i = part / g.panel_parts, j = part % g.panel_parts;
         int row_blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
-        matmul_job mine = job;
+        matmul_job mine = *job;
         mine.row0 = RT_MIN(rows, cut(row_blocks, g.row_parts, i) * TILE_ROWS);
         mine.row1 = RT_MIN(rows, cut(row_blocks, g.row_parts, i + 1) * TILE_ROWS);
         mine.panel0 = cut(panels, g.panel_parts, j);
@@ -237,7 +237,7 @@ static void cpu_matmul(rt_ops *ops, float *y, int y_ld, const float *x, int x_ld
 {
     matmul_job job = {.y = y, .x = x, .w = w, .y_ld = (size_t)y_ld, .x_ld = (size_t)x_ld,
                       .accumulate = accumulate};
-    matmul_run(ops, job, rows, w->n, false);
+    matmul_run(ops, &job, rows, w->n, false);
 }
 
 static void cpu_matmul_dx(rt_ops *ops, float *dx, int dx_ld, const float *dy, int dy_ld,
@@ -245,7 +245,7 @@ static void cpu_matmul_dx(rt_ops *ops, float *dx, int dx_ld, const float *dy, in
 {
     matmul_job job = {.y = dx, .x = dy, .w = w, .y_ld = (size_t)dx_ld, .x_ld = (size_t)dy_ld,
                       .accumulate = accumulate};
-    matmul_run(ops, job, rows, w->k, true);
+    matmul_run(ops, &job, rows, w->k, true);
 }
 
 typedef struct dw_job {
@@ -267,9 +267,12 @@ static void pack_dy(const dw_job *job, int row0, int rows, int n0, int columns)
         float *to = job->dy_block + (size_t)c * DW_ROWS;
         const float *from = job->dy + (size_t)row0 * job->dy_ld + (size_t)(n0 + c);
         int width = RT_MIN(TILE_ROWS, columns - c);
-        for (int r = 0; r < rows; r++, to += TILE_ROWS, from += job->dy_ld)
-            for (int i = 0; i < width; i++)
-                to[i] = from[i];
+        for (int r = 0; r < rows; r++, to += TILE_ROWS, from += job->dy_ld) {
+            if (width == TILE_ROWS) /* a size known here is two moves */
+                memcpy(to, from, TILE_ROWS * sizeof(float));
+            else
+                memcpy(to, from, (size_t)width * sizeof(float));
+        }
     }
 }
 
