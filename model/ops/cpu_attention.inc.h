@@ -253,11 +253,11 @@ static float score_exp(float *scores, int pages, int seen, vf scale, float max)
     vf sum = vzero(), shift = vset1(max);
     float *last = scores + (size_t)(pages - 1) * RT_PAGE;
     for (float *at = scores; at < last; at += RT_PAGE) {
-        vf a = vexp(vsub(vmul(vload(at), scale), shift));
+        vf a = vexp_below(vsub(vmul(vload(at), scale), shift));
         vstore(at, a);
         sum = vadd(sum, a);
     }
-    vf end = vexp(vsub(vkeep(vmul(vload(last), scale), shift, seen), shift));
+    vf end = vexp_below(vsub(vkeep(vmul(vload(last), scale), shift, seen), shift));
     end = vkeep(end, vzero(), seen);
     vstore(last, end);
     return vsum(vadd(sum, end));
@@ -543,7 +543,7 @@ static void page_weights(const block *b, const backward *w, int page)
     tile_rows(&t, b->items, 1, B_F32);
     for (int i = 0; i < b->items; i++) {
         float *p = w->p + (size_t)i * RT_PAGE, *ds = w->ds + (size_t)i * RT_PAGE;
-        vf a = vexp(vsub(vmul(vload(p), vset1(scale)), vset1(w->max[i])));
+        vf a = vexp_below(vsub(vmul(vload(p), vset1(scale)), vset1(w->max[i])));
         a = vmul(a, vset1(w->inverse[i]));
         vf d = vmul(vmul(a, vsub(vload(ds), vset1(w->delta[i]))), vset1(scale));
         if (page == b->last) {
