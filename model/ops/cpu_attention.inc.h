@@ -245,9 +245,9 @@ static float score_max(const float *scores, int pages, int seen, vf scale)
     return vmaxall(vmax(top, vkeep(vmul(vload(last), scale), vset1(-INFINITY), seen)));
 }
 
-/* Scores of an item become exp(score·scale − max), 0 beyond `seen`; returns their sum. Those do not
- * go through vexp as −∞, which has the same result: it takes processors hundreds of cycles to make
- * a 0 of so small a number. */
+/* Scores of an item become exp(score·scale − max), 0 beyond `seen`; returns their sum. The slots
+ * beyond do not go through the exponential as −∞: it would be 0 as well, but by an underflow, which
+ * costs a processor more than an ordinary result. */
 static float score_exp(float *scores, int pages, int seen, vf scale, float max)
 {
     vf sum = vzero(), shift = vset1(max);
