@@ -245,7 +245,7 @@ int cmd_eval(int argc, char **argv)
     int words;
     options o = {.method = "thoughts", .device = "cpu", .k = 1, .seed = -1, .slots = 64, .temperature = NAN};
     const cli_option list[] = {
-        {"--task", OPTION_TEXT, &o.task, "T", "built-in task (chain), or a name for --data"},
+        {"--task", OPTION_TEXT, &o.task, "T", "built-in task (chain, sort, …), or a name for --data"},
         {"--data", OPTION_TEXT, &o.data, "FILE",
          "JSONL or JSON of problems and answers; every record is used"},
         {"--method", OPTION_TEXT, &o.method, "plain|thoughts",
