@@ -17,7 +17,7 @@ typedef struct eval_options {
     }
 /* Their rows in a table of cli_option. */
 #define EVAL_OPTIONS(o)                                                                            \
-    {"--task", OPTION_TEXT, &(o).task, "T", "built-in task (chain), or a name for --data"},        \
+    {"--task", OPTION_TEXT, &(o).task, "T", "built-in task (chain, sort, …), or a name for --data"}, \
         {"--data", OPTION_TEXT, &(o).data, "FILE",                                                 \
          "JSONL or JSON of problems and answers; every record is used"},                           \
         {"--limit", OPTION_INTEGER, &(o).limit, "N",                                               \

@@ -18,6 +18,7 @@ enum {
     RT_STREAM_LOCALIZE,
     RT_STREAM_FORK,
     RT_STREAM_LETTERS,
+    RT_STREAM_PUZZLE,
 };
 
 /* NULL and "" both mean: not set. */
@@ -117,6 +118,7 @@ bool rt_chain_parse(const char *text, rt_chain_problem *problem);
 /* results[i] = what thought i states; the last thought also holds the boxed answer. */
 const char *rt_chain_solution(const rt_chain_problem *problem, const int *results,
                               const char *delimiter, rt_arena *arena);
+int rt_chain_first_wrong(const rt_chain_problem *problem, const char *const *thoughts, int count);
 void rt_chain_results(const rt_chain_problem *problem, int *results);
 
 /* Digits at *text, at most seven; moves behind them. */

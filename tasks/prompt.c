@@ -17,6 +17,9 @@ static const char *answer_form(const char *grader)
     if (!strcmp(grader, "number")) {
         return "a single number without units";
     }
+    if (!strcmp(grader, "countdown")) {
+        return "an expression such as (1+2)*3";
+    }
     return "nothing but the answer";
 }
 

@@ -48,7 +48,7 @@ int rt_problem_get(const rt_taskset *set, int task, int split, int64_t index, rt
 int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_problem *problem,
                     rt_error *err);
 
-/* ---- careless teachers and localization examples of chain and fork (warm start) -------------------- */
+/* ---- careless teachers and localization examples of generated tasks (warm start) -------------------- */
 
 /* A supervised example: prompt, completion and, per completion byte span, a loss weight. */
 typedef struct rt_example {
@@ -60,8 +60,8 @@ typedef struct rt_example {
 /* Example number `cursor` of supervised training: the tasks' own solutions. For `chain`:
  * sft.wrong_facts of the 210 facts (seeded) have one fixed wrong result which the solutions state with
  * probability sft.wrong_share; with probability `localize` the example is a localization one (problem and
- * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}). `fork`: the
- * same with the errors its own knobs slip and hard describe. */
+ * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}). The other
+ * generated tasks: the same with the errors their own knobs slip and hard describe. */
 int rt_example_next(const rt_taskset *set, const rt_config *config, int64_t cursor, double localize,
                     rt_arena *arena, rt_example *example, rt_error *err);
 
@@ -76,7 +76,7 @@ typedef struct rt_verdict {
     char extracted[256];  /* what was taken as the answer, cut; "" = nothing found */
 } rt_verdict;
 
-/* grader: exact | number | choice | yesno | math. Unknown name: RT_ERR_USAGE. */
+/* grader: exact | number | choice | yesno | math | countdown. Unknown name: RT_ERR_USAGE. */
 int rt_grade_response(const char *grader, const char *response, size_t response_bytes,
                       const char *gold, rt_verdict *verdict, rt_error *err);
 /* Content of the last (or first) \boxed{…}, braces balanced; false: none that is complete. */
@@ -127,9 +127,9 @@ const char *rt_verify_prompt(const rt_taskset *set, const rt_problem *problem,
  * the right answer (0 or 1 behind a box); −1: the task is no fork. */
 double rt_oracle_value(const rt_taskset *set, const rt_problem *problem, const char *const *thoughts,
                        int count);
-/* Exact first wrong thought (from 1) of a response to a built-in task's problem; 0: none is wrong;
- * −1: the task has no oracle. thoughts: text split at the delimiter. */
-int rt_oracle_first_wrong(const char *task, const char *problem, const char *const *thoughts, int count);
+/* Exact first wrong thought (from 1) of a response to a problem of the built-in task of this name; 0:
+ * none is wrong; −1: the task has no oracle. thoughts: text split at the delimiter. */
+int rt_oracle_first_wrong(const char *name, const char *problem, const char *const *thoughts, int count);
 
 #ifdef __cplusplus
 }
