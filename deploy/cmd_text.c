@@ -218,7 +218,7 @@ int cmd_grade(int argc, char **argv)
 {
     const char *grader = "math";
     const cli_option options[] = {
-        {"--grader", OPTION_TEXT, &grader, "G", "math (default), number, choice, exact or yesno"},
+        {"--grader", OPTION_TEXT, &grader, "G", "math (default), number, choice, exact, yesno or steps"},
     };
     int words;
     int rc = cli_parse(argc, argv, "grade [--grader G] < requests.jsonl",

@@ -8,7 +8,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    static const char *const names[] = {"exact", "number", "choice", "yesno", "math"};
+    static const char *const names[] = {"exact", "number", "choice", "yesno", "math", "steps"};
     if (bytes < 2) {
         return 0;
     }

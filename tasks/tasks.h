@@ -76,7 +76,7 @@ typedef struct rt_verdict {
     char extracted[256];  /* what was taken as the answer, cut; "" = nothing found */
 } rt_verdict;
 
-/* grader: exact | number | choice | yesno | math. Unknown name: RT_ERR_USAGE. */
+/* grader: exact | number | choice | yesno | math | steps. Unknown name: RT_ERR_USAGE. */
 int rt_grade_response(const char *grader, const char *response, size_t response_bytes,
                       const char *gold, rt_verdict *verdict, rt_error *err);
 /* Content of the last (or first) \boxed{…}, braces balanced; false: none that is complete. */
