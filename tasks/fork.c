@@ -1,6 +1,6 @@
 /*
  * fork: a generated task to measure credit assignment on. Like `chain` a row of operations, of which
- * only some thoughts decide: in the others (?) any letter may be chosen, and every thought may end in
+ * only some thoughts decide: the others (?) copy a value, and every thought may end in freely chosen
  * letters without meaning. With dead ends a wrong value stays wrong; without them half of the
  * decisive steps raise to at least (^) or lower to at most (_) a number, which makes wrong and right
  * values meet again.
@@ -235,16 +235,11 @@ void rt_fork_line(const rt_fork *fork, const rt_chain_problem *problem, int i, i
                   uint64_t cursor, rt_buf *out)
 {
     uint64_t stream = fork->stream + RT_STREAM_LETTERS;
-    uint64_t place = (cursor * RT_CHAIN_THOUGHTS_MAX + (uint64_t)i) * (RT_FORK_FILLER_MAX + 1);
+    uint64_t place = (cursor * RT_CHAIN_THOUGHTS_MAX + (uint64_t)i) * RT_FORK_FILLER_MAX;
     rt_chain_step step = problem->steps[i];
-    if (step.op == '?') {
-        char letter = (char)('a' + rt_below(fork->seed, stream, place, 26));
-        rt_buf_addf(out, "%d?%d%c=%d", value, step.operand, letter, result);
-    } else {
-        rt_buf_addf(out, "%d%c%d=%d", value, step.op, step.operand, result);
-    }
+    rt_buf_addf(out, "%d%c%d=%d", value, step.op, step.operand, result);
     for (int k = 0; k < fork->filler; k++) {
-        char letter = (char)('a' + rt_below(fork->seed, stream, place + 1 + (uint64_t)k, 26));
+        char letter = (char)('a' + rt_below(fork->seed, stream, place + (uint64_t)k, 26));
         rt_buf_addf(out, k ? "%c" : ";%c", letter);
     }
 }
@@ -309,8 +304,7 @@ static bool read_thought(const char *text, rt_chain_step step, int *value, int *
         return false;
     }
     if (!rt_read_number(&text, &operand) || operand != step.operand ||
-        (step.op == '?' && !islower((unsigned char)*text++)) || *text++ != '=' ||
-        !rt_read_number(&text, result)) {
+        *text++ != '=' || !rt_read_number(&text, result)) {
         return false;
     }
     if (*text == ';') {
