@@ -359,8 +359,12 @@ static void examples(void **state)
         assert_true(first >= 1 && !failed && example.spans_count == first);
         for (int k = 0; k < first; k++) {
             struct rt_span span = example.spans[k];
-            assert_int_equal(example.completion[span.begin], k == first - 1 ? 'n' : 'y');
+            const char *verdict = example.completion + span.begin;
             assert_true(span.end == span.begin + 1 && span.weight == 4);
+            assert_int_equal(*verdict, k == first - 1 ? 'n' : 'y');
+            /* "…=right,stated" and the verdict: whether they are the same. */
+            assert_true(verdict[-2] == ',' && verdict[-4] == '=');
+            assert_int_equal(verdict[-1] == verdict[-3], *verdict == 'y');
         }
         assert_string_equal(rt_localize_prompt(set, &problem, thoughts, count, NULL, arena),
                             example.prompt);

@@ -61,7 +61,8 @@ typedef struct rt_example {
  * sft.wrong_facts of the 210 facts (seeded) have one fixed wrong result which the solutions state with
  * probability sft.wrong_share; with probability `localize` the example is a localization one (problem and
  * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}). `fork`: the
- * same with the errors its own knobs slip and hard describe. */
+ * errors are those its own knobs slip and hard describe, and a judged line holds the right result and the
+ * stated one, "7+5=2,3n". */
 int rt_example_next(const rt_taskset *set, const rt_config *config, int64_t cursor, double localize,
                     rt_arena *arena, rt_example *example, rt_error *err);
 
