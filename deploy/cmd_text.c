@@ -199,7 +199,8 @@ int cmd_grade(int argc, char **argv)
 {
     const char *grader = "math";
     const cli_option options[] = {
-        {"--grader", OPTION_TEXT, &grader, "G", "math (default), number, choice, exact, yesno or countdown"},
+        {"--grader", OPTION_TEXT, &grader, "G",
+         "math (default), number, choice, exact, yesno, steps or countdown"},
     };
     int words;
     int rc = cli_parse(argc, argv, "grade [--grader G] < requests.jsonl",

@@ -1,6 +1,6 @@
 /*
  * fork: a generated task to measure credit assignment on. Like `chain` a row of operations, of which
- * only some thoughts decide: in the others any letter may be chosen, and every thought may end in
+ * only some thoughts decide: the others (?) copy a value, and every thought may end in freely chosen
  * letters without meaning. With dead ends a wrong value stays wrong; without them half of the
  * decisive steps raise to at least (^) or lower to at most (_) a number, which makes wrong and right
  * values meet again.
@@ -105,6 +105,7 @@ int rt_fork_init(rt_fork *fork, const rt_task_config *task, uint64_t seed, rt_er
         .thoughts_max = (int)task->thoughts_max, .decisive = (int)task->decisive,
         .filler = (int)task->filler, .dead_ends = task->dead_ends, .slip = task->slip,
         .hard = task->hard, .seed = seed,
+        .every_step = rt_text_set(task->grader) && !strcmp(task->grader, "steps"),
         .stream = rt_hash64(task->name, strlen(task->name), 0)};
     add_kinds(fork, operations);
     if (!fork->exact_kinds) {
@@ -158,10 +159,7 @@ static void print(const rt_chain_problem *problem, rt_buf *out)
 {
     rt_buf_addf(out, "%d", problem->start);
     for (int i = 0; i < problem->count; i++) {
-        rt_buf_addf(out, "%c", problem->steps[i].op);
-        if (problem->steps[i].op != '?') {
-            rt_buf_addf(out, "%d", problem->steps[i].operand);
-        }
+        rt_buf_addf(out, "%c%d", problem->steps[i].op, problem->steps[i].operand);
     }
     if (problem->modulus != 10) {
         rt_buf_addf(out, "%%%d", problem->modulus);
@@ -197,8 +195,10 @@ static void draw_once(const rt_fork *fork, uint64_t stream, uint64_t at, rt_chai
         bool decides = (int)rt_below(fork->seed, stream, place,
                                      (uint32_t)(problem->count - i)) < wanted;
         wanted -= decides;
+        /* The digit behind ? changes nothing; it only tells one place of the problem from another. */
         problem->steps[i] = decides ? draw_decisive(fork, stream, place + 1)
-                                    : (rt_chain_step){'?', 0};
+                                    : (rt_chain_step){'?', 1 + (int)rt_below(fork->seed, stream,
+                                                                             place + 1, 9)};
     }
 }
 
@@ -235,16 +235,11 @@ void rt_fork_line(const rt_fork *fork, const rt_chain_problem *problem, int i, i
                   uint64_t cursor, rt_buf *out)
 {
     uint64_t stream = fork->stream + RT_STREAM_LETTERS;
-    uint64_t place = (cursor * RT_CHAIN_THOUGHTS_MAX + (uint64_t)i) * (RT_FORK_FILLER_MAX + 1);
+    uint64_t place = (cursor * RT_CHAIN_THOUGHTS_MAX + (uint64_t)i) * RT_FORK_FILLER_MAX;
     rt_chain_step step = problem->steps[i];
-    if (step.op == '?') {
-        char letter = (char)('a' + rt_below(fork->seed, stream, place, 26));
-        rt_buf_addf(out, "%d?%c=%d", value, letter, result);
-    } else {
-        rt_buf_addf(out, "%d%c%d=%d", value, step.op, step.operand, result);
-    }
+    rt_buf_addf(out, "%d%c%d=%d", value, step.op, step.operand, result);
     for (int k = 0; k < fork->filler; k++) {
-        char letter = (char)('a' + rt_below(fork->seed, stream, place + 1 + (uint64_t)k, 26));
+        char letter = (char)('a' + rt_below(fork->seed, stream, place + (uint64_t)k, 26));
         rt_buf_addf(out, k ? "%c" : ";%c", letter);
     }
 }
@@ -284,7 +279,7 @@ bool rt_fork_parse(const char *text, rt_chain_problem *problem)
         }
         rt_chain_step *step = &problem->steps[problem->count++];
         *step = (rt_chain_step){.op = *text++};
-        if (step->op != '?' && !rt_read_number(&text, &step->operand)) {
+        if (!rt_read_number(&text, &step->operand)) {
             return false;
         }
     }
@@ -308,9 +303,8 @@ static bool read_thought(const char *text, rt_chain_step step, int *value, int *
     if (!rt_read_number(&text, value) || *text++ != step.op) {
         return false;
     }
-    bool chosen = step.op == '?' ? islower((unsigned char)*text++) != 0
-                                 : rt_read_number(&text, &operand) && operand == step.operand;
-    if (!chosen || *text++ != '=' || !rt_read_number(&text, result)) {
+    if (!rt_read_number(&text, &operand) || operand != step.operand ||
+        *text++ != '=' || !rt_read_number(&text, result)) {
         return false;
     }
     if (*text == ';') {
@@ -382,9 +376,27 @@ static void step_back(const rt_fork *fork, const rt_chain_problem *problem, int 
     memcpy(values, before, (size_t)problem->modulus * sizeof *values);
 }
 
+/* Under the grader steps: every choice that is left has to be right. */
+static double strict_value(const rt_fork *fork, const rt_chain_problem *problem,
+                           const char *const *thoughts, int count)
+{
+    int results[RT_CHAIN_THOUGHTS_MAX], wrong;
+    double value = rt_fork_first_wrong(problem, thoughts, count) == 0;
+    rt_fork_results(problem, results);
+    for (int i = trim(thoughts, count); i < problem->count; i++) {
+        rt_chain_step step = problem->steps[i];
+        int before = i ? results[i - 1] : problem->start;
+        value *= step.op == '?' ? 1 : 1 - rt_fork_slip(fork, before, step, &wrong);
+    }
+    return value;
+}
+
 double rt_fork_value(const rt_fork *fork, const rt_chain_problem *problem,
                      const char *const *thoughts, int count)
 {
+    if (fork->every_step) {
+        return strict_value(fork, problem, thoughts, count);
+    }
     int results[RT_CHAIN_THOUGHTS_MAX], value = problem->start, left, boxed = -1;
     rt_fork_results(problem, results);
     int gold = results[problem->count - 1];

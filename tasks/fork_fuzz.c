@@ -23,6 +23,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         const rt_fork fork = {.modulus = problem.modulus, .slip = 0.25}; /* errors on no fact */
         double value = rt_fork_value(&fork, &problem, thoughts, count);
         RT_ASSERT(value >= 0 && value <= 1.0000001);
+        const rt_fork strict = {.modulus = problem.modulus, .slip = 0.25, .every_step = true};
+        double least = rt_fork_value(&strict, &problem, thoughts, count);
+        RT_ASSERT(least >= 0 && least <= 1);
         RT_ASSERT(first >= 0);
     }
     rt_oracle_first_wrong("chain", text, thoughts, count);

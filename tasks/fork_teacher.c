@@ -78,6 +78,8 @@ static int spoil(const rt_fork *fork, const rt_chain_problem *problem, uint64_t 
     return at + 1;
 }
 
+/* Each line once more with the right result, the stated one and a verdict. A line merely copied would
+ * not do: a model that knows the facts then puts the right result into the wrong line. */
 void rt_fork_localize(const rt_fork *fork, const rt_config *config,
                       const rt_chain_problem *problem, uint64_t cursor, rt_arena *arena,
                       rt_example *example)
@@ -97,7 +99,9 @@ void rt_fork_localize(const rt_fork *fork, const rt_config *config,
         rt_fork_line(fork, problem, i, value, results[i], cursor, &line);
         rt_buf_addf(&prompt, "%s\n", line.data);
         if (i < first) {
-            rt_buf_addf(&completion, "%s", line.data);
+            rt_chain_step step = problem->steps[i];
+            rt_buf_addf(&completion, "%d:%d%c%d=%d,%d", i + 1, value, step.op, step.operand,
+                        rt_fork_apply(problem->modulus, value, step), results[i]);
             int at = (int)completion.bytes;
             example->spans[example->spans_count++] =
                 (struct rt_span){at, at + 1, config->sft.verdict_weight};

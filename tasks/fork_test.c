@@ -110,14 +110,15 @@ static void oracle(void **state)
         const char *problem, *thoughts[3];
         int count, first;
     } cases[] = {
-        {"4+3?^9", {"4+3=7", "7?q=7;xyz", " 7^9=9\\boxed{9}</thought>"}, 3, 0},
-        {"4+3?^9", {"4+3=7;", "7?z=7", ""}, 3, 0},
-        {"4+3?^9", {"4+3=8", "8?q=8", "8^9=9\\boxed{9}"}, 3, 1},
-        {"4+3?^9", {"4+3=7", "7?q=8", "8^9=9\\boxed{9}"}, 3, 2},
-        {"4+3?^9", {"4+3=7", "7?A=7", "7^9=9\\boxed{9}"}, 3, 2},
-        {"4+3?^9", {"4+3=7", "7?q=7", "7^9=9\\boxed{7}"}, 3, 3},
-        {"4+3?^9", {"4+3=7\\boxed{7}", "", ""}, 1, 1},
-        {"4+3?^9", {"4+3=7;A", "", ""}, 1, 1},
+        {"4+3?5^9", {"4+3=7", "7?5=7;xyz", " 7^9=9\\boxed{9}</thought>"}, 3, 0},
+        {"4+3?5^9", {"4+3=7;", "7?5=7", ""}, 3, 0},
+        {"4+3?5^9", {"4+3=8", "8?5=8", "8^9=9\\boxed{9}"}, 3, 1},
+        {"4+3?5^9", {"4+3=7", "7?5=8", "8^9=9\\boxed{9}"}, 3, 2},
+        {"4+3?5^9", {"4+3=7", "7?5q=7", "7^9=9\\boxed{9}"}, 3, 2},
+        {"4+3?5^9", {"4+3=7", "7?5=7", "7^9=9\\boxed{7}"}, 3, 3},
+        {"4+3?5^9", {"4+3=7", "7?6=7", "7^9=9\\boxed{9}"}, 3, 2},
+        {"4+3?5^9", {"4+3=7\\boxed{7}", "", ""}, 1, 1},
+        {"4+3?5^9", {"4+3=7;A", "", ""}, 1, 1},
         {"4_2*3%7", {"4_2=2", "2*3=6\\boxed{6}", "6+1=7"}, 3, 3},
         {"4_2*3%7", {"4_2=2", "2*3=6\\boxed{6}", ""}, 2, 0},
         {"4/2", {"4/2=2", "", ""}, 1, -1},
@@ -281,7 +282,7 @@ static void lost_states(void **state)
     rt_config config = fork_config();
     rt_fork fork = make(&config);
     rt_chain_problem problem;
-    assert_true(rt_fork_parse("4+3?+1", &problem));
+    assert_true(rt_fork_parse("4+3?2+1", &problem));
     assert_true(rt_fork_value(&fork, &problem, (const char *[]){"nonsense"}, 1) == 0);
     assert_true(rt_fork_value(&fork, &problem, (const char *[]){"4+3=12"}, 1) == 0);
     assert_true(rt_fork_value(&fork, &problem, (const char *[]){"4+3=7\\boxed{7}"}, 1) == 0);
@@ -291,6 +292,43 @@ static void lost_states(void **state)
     assert_true(fabs(rt_fork_value(&fork, &problem, (const char *[]){"4+3=6"}, 1) - 0.2 / 9) <
                 1.2e-14);
     rt_fork_free(&fork);
+}
+
+/* Grader steps: what counts is every choice, so a state is worth the product of what is left. */
+static void every_step(void **state)
+{
+    (void)state;
+    rt_config config = fork_config();
+    config.tasks[0].grader = "steps";
+    rt_taskset *set = load(&config);
+    rt_arena *arena = rt_arena_new(1 << 16);
+    rt_verdict verdict;
+    for (int64_t i = 0; i < 200; i++) {
+        rt_problem problem;
+        const char *thoughts[RT_CHAIN_THOUGHTS_MAX];
+        assert_int_equal(rt_problem_get(set, 0, RT_TRAIN, i, arena, &problem, &err), 0);
+        int count = cut(problem.solution, thoughts, arena), decisive = 3;
+        for (int k = 0; k <= count; k++) {
+            double value = rt_oracle_value(set, &problem, thoughts, k);
+            assert_true(fabs(value - pow(0.8, decisive)) < 1e-15);
+            decisive -= k < count && !strchr(thoughts[k], '?');
+        }
+        thoughts[0] = "1+1=3";
+        assert_true(rt_oracle_value(set, &problem, thoughts, 1) == 0);
+        assert_true(rt_oracle_value(set, &problem, thoughts, count) == 0);
+        assert_int_equal(rt_grade_response(problem.grader, problem.solution,
+                                           strlen(problem.solution), problem.gold, &verdict, &err),
+                         0);
+        assert_int_equal(verdict.grade, RT_CORRECT);
+        char *spoilt = rt_strdup(problem.solution), *first = strchr(spoilt, '=') + 1;
+        *first = *first == '9' ? '0' : (char)(*first + 1);
+        rt_grade_response(problem.grader, spoilt, strlen(spoilt), problem.gold, &verdict, &err);
+        assert_int_equal(verdict.grade, RT_WRONG);
+        rt_free(spoilt);
+        rt_arena_reset(arena);
+    }
+    rt_taskset_free(&set);
+    rt_arena_free(&arena);
 }
 
 static void examples(void **state)
@@ -321,8 +359,12 @@ static void examples(void **state)
         assert_true(first >= 1 && !failed && example.spans_count == first);
         for (int k = 0; k < first; k++) {
             struct rt_span span = example.spans[k];
-            assert_int_equal(example.completion[span.begin], k == first - 1 ? 'n' : 'y');
+            const char *verdict = example.completion + span.begin;
             assert_true(span.end == span.begin + 1 && span.weight == 4);
+            assert_int_equal(*verdict, k == first - 1 ? 'n' : 'y');
+            /* "…=right,stated" and the verdict: whether they are the same. */
+            assert_true(verdict[-2] == ',' && verdict[-4] == '=');
+            assert_int_equal(verdict[-1] == verdict[-3], *verdict == 'y');
         }
         assert_string_equal(rt_localize_prompt(set, &problem, thoughts, count, NULL, arena),
                             example.prompt);
@@ -372,7 +414,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(problems),  cmocka_unit_test(oracle),      cmocka_unit_test(teacher),
         cmocka_unit_test(values),    cmocka_unit_test(dead_ends),   cmocka_unit_test(lost_states),
-        cmocka_unit_test(examples),  cmocka_unit_test(refusals),
+        cmocka_unit_test(examples),  cmocka_unit_test(every_step),  cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

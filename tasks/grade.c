@@ -10,6 +10,7 @@ static const struct grader {
 } graders[] = {
     {"exact", rt_grade_exact},   {"number", rt_grade_number}, {"choice", rt_grade_choice},
     {"yesno", rt_grade_yesno},   {"math", rt_grade_math},     {"countdown", rt_grade_countdown},
+    {"steps", rt_grade_steps},
 };
 
 const char *rt_grade_name(int grade)
@@ -39,7 +40,8 @@ int rt_grade_response(const char *grader, const char *response, size_t response_
     *verdict = (rt_verdict){0};
     if (!found) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "grader \"%s\" is none of exact, number, choice, yesno, math, countdown",
+                       "grader \"%s\" is none of exact, number, choice, yesno, math, steps, "
+                       "countdown",
                        grader ? grader : "");
     }
     /* Answers stand at the end: of a longer text only the tail is read. */

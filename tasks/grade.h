@@ -27,6 +27,7 @@ void rt_grade_choice(rt_text response, rt_text gold, rt_verdict *verdict);
 void rt_grade_yesno(rt_text response, rt_text gold, rt_verdict *verdict);
 void rt_grade_math(rt_text response, rt_text gold, rt_verdict *verdict);
 void rt_grade_countdown(rt_text response, rt_text gold, rt_verdict *verdict);
+void rt_grade_steps(rt_text response, rt_text gold, rt_verdict *verdict);
 
 /* Grade of one answer against another, both bare LaTeX. */
 int rt_math_compare(rt_text answer, rt_text gold);

@@ -8,8 +8,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    static const char *const names[] = {"exact", "number", "choice", "yesno", "math",
-                                        "countdown"};
+    static const char *const names[] = {"exact", "number", "choice",   "yesno",
+                                        "math",  "steps",  "countdown"};
     if (bytes < 2) {
         return 0;
     }

@@ -123,6 +123,21 @@ static void yesno(void **state)
     check("yesno", rows, RT_COUNT(rows));
 }
 
+static void steps(void **state)
+{
+    (void)state;
+    static const row rows[] = {
+        {"4+3=7\n7*3=1\\boxed{1}\n", "7 1", RT_CORRECT},
+        {"4+3=7;ab</thought>7?2k=7\\boxed{7}</thought>", " 7  7\n", RT_CORRECT},
+        {"4+3=8\n8*3=1\\boxed{1}", "7 1", RT_WRONG}, /* right by accident */
+        {"4+3=7\n7*3=1\\boxed{2}", "7 1", RT_WRONG}, {"4+3=7\n7*3=1", "7 1", RT_WRONG},
+        {"4+3=7\\boxed{7}", "7 1", RT_WRONG}, {"4+3=7\n7*3=1\n1+0=1\\boxed{1}", "7 1", RT_WRONG},
+        {"4+3=7\n7*3=\\boxed{1}", "7 1", RT_WRONG}, {"4+3=71\n7*3=1\\boxed{1}", "7 1", RT_WRONG},
+        {"\\boxed{1}", "1", RT_WRONG}, {"", "1", RT_WRONG}, {"=", "", RT_WRONG}, {"", "", RT_WRONG},
+    };
+    check("steps", rows, RT_COUNT(rows));
+}
+
 static void math(void **state)
 {
     (void)state;
@@ -237,7 +252,7 @@ static void golden_math(void **state)
 /* prefix + middle × count + suffix × count, graded by all graders, as response and as gold. */
 static void hostile_one(const char *prefix, const char *middle, const char *suffix, size_t count)
 {
-    static const char *const names[] = {"exact", "number", "choice", "yesno", "math"};
+    static const char *const names[] = {"exact", "number", "choice", "yesno", "math", "steps"};
     rt_buf text = {0};
     rt_verdict verdict;
     rt_buf_addf(&text, "%s", prefix);
@@ -286,6 +301,7 @@ static void hostile(void **state)
     hostile_one("\\boxed{", "\\text{", "}", 900);
     hostile_one("", "$", "", 100000);
     hostile_one("", "####", "", 100000);
+    hostile_one("", "=12 ", "", 100000);
 }
 
 int main(void)
@@ -293,6 +309,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(boxes), cmocka_unit_test(unknown_grader), cmocka_unit_test(exact),
         cmocka_unit_test(number), cmocka_unit_test(choice), cmocka_unit_test(yesno),
+        cmocka_unit_test(steps),
         cmocka_unit_test(math), cmocka_unit_test(golden_letters), cmocka_unit_test(golden_words),
         cmocka_unit_test(golden_math), cmocka_unit_test(hostile),
     };

@@ -139,6 +139,7 @@ enum { RT_FORK_KINDS_MAX = 45, RT_FORK_FILLER_MAX = 64 };
 typedef struct rt_fork {
     int modulus, thoughts_min, thoughts_max, decisive, filler;
     bool dead_ends;
+    bool every_step; /* grader steps: right are only chains without any error */
     double slip, hard;
     rt_chain_step kinds[RT_FORK_KINDS_MAX]; /* every decisive (operation, operand) there is */
     int exact_kinds, kinds_count;           /* the first ones can be undone, the rest merge values */

@@ -60,8 +60,10 @@ typedef struct rt_example {
 /* Example number `cursor` of supervised training: the tasks' own solutions. For `chain`:
  * sft.wrong_facts of the 210 facts (seeded) have one fixed wrong result which the solutions state with
  * probability sft.wrong_share; with probability `localize` the example is a localization one (problem and
- * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}). The other
- * generated tasks: the same with the errors their own knobs slip and hard describe. */
+ * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}). `fork`: the
+ * errors are those its own knobs slip and hard describe, and a judged line holds the right result and the
+ * stated one, "7+5=2,3n". The other generated
+ * tasks: with the errors of slip and hard, too. */
 int rt_example_next(const rt_taskset *set, const rt_config *config, int64_t cursor, double localize,
                     rt_arena *arena, rt_example *example, rt_error *err);
 
@@ -76,7 +78,7 @@ typedef struct rt_verdict {
     char extracted[256];  /* what was taken as the answer, cut; "" = nothing found */
 } rt_verdict;
 
-/* grader: exact | number | choice | yesno | math | countdown. Unknown name: RT_ERR_USAGE. */
+/* grader: exact | number | choice | yesno | math | steps | countdown. Unknown name: RT_ERR_USAGE. */
 int rt_grade_response(const char *grader, const char *response, size_t response_bytes,
                       const char *gold, rt_verdict *verdict, rt_error *err);
 /* Content of the last (or first) \boxed{…}, braces balanced; false: none that is complete. */

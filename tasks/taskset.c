@@ -84,7 +84,8 @@ static int load_data(task *one, const rt_task_config *config, rt_taskset *set, r
 {
     if (rt_text_set(config->grader) && !rt_grader_known(config->grader)) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math, countdown",
+                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math, "
+                       "steps, countdown",
                        config->name, config->grader);
     }
     int code = rt_records_load(&one->records, config, set->delimiter, err);
@@ -112,7 +113,8 @@ static int load_generated(task *one, const rt_task_config *config, rt_taskset *s
                                                        : "exact");
     if (!rt_grader_known(one->grader)) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math, countdown",
+                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math, "
+                       "steps, countdown",
                        config->name, one->grader);
     }
     /* There gold is the problem, which no other grader can read, and elsewhere this one nothing. */
@@ -323,9 +325,11 @@ static int get_generated(const rt_taskset *set, const task *one, int split, int6
         problem->problem = rt_chain_text(&drawn, arena);
         problem->solution = rt_chain_solution(&drawn, results, set->delimiter, arena);
     }
-    char gold[16];
-    snprintf(gold, sizeof gold, "%d", results[drawn.count - 1]);
-    problem->gold = copy(gold, arena);
+    rt_buf gold = {0};
+    for (int i = strcmp(one->grader, "steps") ? drawn.count - 1 : 0; i < drawn.count; i++) {
+        rt_buf_addf(&gold, gold.bytes ? " %d" : "%d", results[i]);
+    }
+    problem->gold = rt_arena_keep(&gold, arena);
     return RT_OK;
 }
 

@@ -1,13 +1,18 @@
 /*
  * Makes the embedded model's tokenizer.json: byte-level BPE over the text of its own task.
  *   build/release/bin/tiny_tokenizer deploy/models/tiny/sft.yaml deploy/models/tiny/tokenizer.json
+ * A third argument is the size of the vocabulary; 257 leaves single bytes and the end token.
  */
 #include "base/config.h"
 #include "model/model.h"
 #include "tasks/tasks.h"
 
+#include <stdlib.h>
+
 #define EXAMPLES 4000
 #define VOCABULARY 300
+#define VOCABULARY_MIN 257
+#define VOCABULARY_MAX 65536
 
 /* A little prose, so that what the task does not use is not left as single bytes. */
 static const char prose[] =
@@ -37,8 +42,10 @@ static int corpus_of(const rt_config *config, rt_buf *corpus, rt_error *err)
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        fprintf(stderr, "usage: tiny_tokenizer CONFIG OUT.json\n");
+    long vocabulary = argc == 4 ? strtol(argv[3], NULL, 10) : VOCABULARY;
+    if (argc < 3 || argc > 4 || vocabulary < VOCABULARY_MIN || vocabulary > VOCABULARY_MAX) {
+        fprintf(stderr, "usage: tiny_tokenizer CONFIG OUT.json [VOCABULARY], %d to %d\n",
+                VOCABULARY_MIN, VOCABULARY_MAX);
         return 2;
     }
     static const char *const specials[] = {"<|end|>"}, *const forbidden[] = {"</thought>", "thought>"};
@@ -49,7 +56,7 @@ int main(int argc, char **argv)
     if (rc == 0)
         rc = corpus_of(&config, &corpus, &err);
     if (rc == 0)
-        rc = rt_tokenizer_train(corpus.data, corpus.bytes, VOCABULARY, specials, 1, forbidden, 2, &json,
+        rc = rt_tokenizer_train(corpus.data, corpus.bytes, (int)vocabulary, specials, 1, forbidden, 2, &json,
                                 &err);
     if (rc == 0)
         rc = rt_file_write(argv[2], json.data, json.bytes, &err);
