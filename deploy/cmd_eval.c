@@ -214,7 +214,9 @@ static int evaluate(const char *path, const options *o, const rt_config *config,
 {
     rt_taskset *tasks = NULL;
     cli_model model = {0};
-    int rc = rt_taskset_load(&tasks, config, err);
+    int rc = rt_graders_ready(config, err);
+    if (rc == 0)
+        rc = rt_taskset_load(&tasks, config, err);
     if (rc == 0)
         rc = cli_model_open(&model, path, o->dtype, o->device, o->threads, err);
     if (rc == 0) {

@@ -51,6 +51,14 @@ static void split_records(task *one, const rt_task_config *config, uint64_t seed
 /* An answer its grader can't read makes every response undecided: better said before the run. */
 static int check_golds(const task *one, const char *path, rt_error *err)
 {
+    for (int64_t i = 0; i < one->records.count && !strcmp(one->grader, "code"); i++) {
+        const rt_record *record = &one->records.items[i];
+        int code = rt_code_gold_check(record->gold, err);
+        if (code) {
+            rt_error_prefix(err, "%s:%lld", path, (long long)record->line);
+            return code;
+        }
+    }
     if (strcmp(one->grader, "number") && strcmp(one->grader, "choice") &&
         strcmp(one->grader, "yesno")) {
         return RT_OK;
@@ -77,7 +85,7 @@ static int load_data(task *one, const rt_task_config *config, rt_taskset *set, r
 {
     if (rt_text_set(config->grader) && !rt_grader_known(config->grader)) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math",
+                       "task %s: grader \"%s\" is none of " RT_GRADER_NAMES,
                        config->name, config->grader);
     }
     int code = rt_records_load(&one->records, config, set->delimiter, err);
@@ -102,7 +110,7 @@ static int load_generated(task *one, const rt_task_config *config, rt_taskset *s
     one->grader = rt_strdup(rt_text_set(config->grader) ? config->grader : "exact");
     if (!rt_grader_known(one->grader)) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math",
+                       "task %s: grader \"%s\" is none of " RT_GRADER_NAMES,
                        config->name, one->grader);
     }
     return one->forks ? rt_fork_init(&one->fork, config, set->seed, err)
