@@ -113,6 +113,10 @@ static int load_generated(task *one, const rt_task_config *config, rt_taskset *s
                        "task %s: grader \"%s\" is none of " RT_GRADER_NAMES,
                        config->name, one->grader);
     }
+    if (!strcmp(one->grader, "code")) {
+        return rt_fail(err, RT_ERR_USAGE, "task %s: the grader code needs tests from a data file, and "
+                       "this task is generated", config->name);
+    }
     return one->forks ? rt_fork_init(&one->fork, config, set->seed, err)
                       : rt_chain_init(&one->chain, config, set->seed, err);
 }
