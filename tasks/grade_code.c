@@ -3,8 +3,8 @@
  * own. The gold answer is a JSON text, either
  *   {"tests": [{"input": "…", "output": "…"}, …], "timeout_s": 10}   stdin against stdout, or
  *   {"asserts": ["assert f(2) == 4", …], "timeout_s": 10}            Python behind the program.
- * Outputs are compared here, so the expected ones never come near the program; of the asserts it can
- * only find the one that is being checked.
+ * Outputs are compared here, so the expected ones never come near the program; of the asserts it
+ * can only find the one that is being checked.
  */
 #include "tasks/grade.h"
 
@@ -87,17 +87,20 @@ int rt_code_gold_check(const char *gold, rt_error *err)
 {
     const size_t bytes = strlen(gold);
     if (bytes > RT_CODE_GOLD_BYTES_MAX) {
-        return rt_fail(err, RT_ERR_INPUT, "the tests of a program have %zu bytes, at most %d can be",
-                       bytes, RT_CODE_GOLD_BYTES_MAX);
+        return rt_fail(err, RT_ERR_INPUT,
+                       "the tests of a program have %zu bytes, at most %d can be", bytes,
+                       RT_CODE_GOLD_BYTES_MAX);
     }
     char why[100];
     code_tests tests;
     const bool fine = tests_read(&tests, (rt_text){gold, bytes}, why);
     json_decref(tests.root);
     return fine ? RT_OK
-                : rt_fail(err, RT_ERR_INPUT, "the answer is no list of tests for the grader code: "
+                : rt_fail(err, RT_ERR_INPUT,
+                          "the answer is no list of tests for the grader code: "
                           "%s; its form is {\"tests\": [{\"input\": \"…\", \"output\": \"…\"}]} or "
-                          "{\"asserts\": [\"…\"]}", why);
+                          "{\"asserts\": [\"…\"]}",
+                          why);
 }
 
 /* ---- the program -------------------------------------------------------------------------- */
@@ -210,8 +213,8 @@ static int run_test(attempt *try, const json_t *test, rt_error *err)
     try->job.input_bytes = json_string_length(input);
     int code = rt_sandbox_run(&try->job, &try->result, err);
     try->right = !code && rt_code_output_same(
-        (rt_text){try->result.output.data, try->result.output.bytes},
-        (rt_text){json_string_value(output), json_string_length(output)});
+                              (rt_text){try->result.output.data, try->result.output.bytes},
+                              (rt_text){json_string_value(output), json_string_length(output)});
     return code;
 }
 
@@ -237,8 +240,8 @@ static void describe(const attempt *try, size_t index, size_t count, rt_verdict 
     } else if (result->status) {
         snprintf(what, sizeof what, "exit code %d: ", result->status);
     } else {
-        snprintf(what, sizeof what, "%s", try->job.runner ? "it ended before the assert"
-                                                          : "not the expected output");
+        snprintf(what, sizeof what, "%s",
+                 try->job.runner ? "it ended before the assert" : "not the expected output");
     }
     const bool said = result->end == RT_SANDBOX_EXIT && result->status;
     say(verdict, "test %zu of %zu: %s%s", index + 1, count, what, said ? result->error : "");
@@ -261,7 +264,9 @@ static void run_all(const code_tests *tests, rt_text program, const atomic_bool 
     size_t passed = 0;
     for (size_t i = 0; i < count; i++) {
         const double left = (double)(until - rt_now_ns()) * 1e-9;
-        attempt try = {.job = {.program = program.at, .program_bytes = program.bytes, .stop = stop,
+        attempt try = {.job = {.program = program.at,
+                               .program_bytes = program.bytes,
+                               .stop = stop,
                                .seconds = RT_MIN(tests->seconds, left)}};
         if (left <= 0) {
             if (!*verdict->detail) {

@@ -54,8 +54,8 @@ static void folder_above(char *path, int levels)
 
 static int views_choose(rt_sandbox_plan *plan, const char *python, rt_error *err)
 {
-    static const char *const always[] = {"/usr/lib",  "/usr/lib64", "/usr/local/lib",
-                                         "/lib",      "/lib64",     "/etc/alternatives",
+    static const char *const always[] = {"/usr/lib",  "/usr/lib64",       "/usr/local/lib",
+                                         "/lib",      "/lib64",           "/etc/alternatives",
                                          "/dev/null", "/etc/ld.so.cache", "/usr/share/zoneinfo"};
     int code = RT_OK;
     for (size_t i = 0; i < RT_COUNT(always) && !code; i++) {
@@ -77,10 +77,11 @@ static int python_find(char path[PATH_MAX], rt_error *err)
     struct stat about;
     if (!realpath(wanted, path) || stat(path, &about) != 0 || !S_ISREG(about.st_mode) ||
         access(path, X_OK) != 0) {
-        return rt_fail(err, RT_ERR_STATE,
-                       "programs can't be graded: no Python 3 at %s; install the package python3, or "
-                       "name one in the environment as %s",
-                       wanted, PYTHON_NAME);
+        return rt_fail(
+            err, RT_ERR_STATE,
+            "programs can't be graded: no Python 3 at %s; install the package python3, or "
+            "name one in the environment as %s",
+            wanted, PYTHON_NAME);
     }
     return RT_OK;
 }
@@ -98,12 +99,13 @@ static int plan_make(rt_sandbox_plan *plan, const rt_sandbox_job *job, char pyth
         code = views_choose(plan, python, err);
     }
     if (!code && !rt_sandbox_filter(plan)) {
-        code = rt_fail(err, RT_ERR_STATE, "programs can't be graded: the sandbox is written for "
+        code = rt_fail(err, RT_ERR_STATE,
+                       "programs can't be graded: the sandbox is written for "
                        "x86-64 and AArch64, this is another CPU");
     }
     /* -B: no compiled files written, -s: no user's packages. */
-    const char *const words[] = {python, "-B", "-s", "-X", "utf8", job->runner ? "-c" : "/program.py",
-                                 job->runner};
+    const char *const words[] = {
+        python, "-B", "-s", "-X", "utf8", job->runner ? "-c" : "/program.py", job->runner};
     /* One order of sets and one thread of numeric libraries, so that two runs of it agree. */
     static const char *const environment[] = {"PYTHONHASHSEED=0", "OMP_NUM_THREADS=1",
                                               "OPENBLAS_NUM_THREADS=1"};
@@ -178,7 +180,8 @@ static bool tell(pid_t id, const char *file, const char *text)
     return told;
 }
 
-/* The child's user is nobody outside too where we may map that, else it is ours with no rights. */
+/* The child's user is nobody outside too where we may map that, else it is ours with no rights. (Of
+ * a root that may not, the kernel does not count threads; memory still bounds them.) */
 static bool users_map(pid_t id, bool nobody)
 {
     char users[64], groups[64];
@@ -244,7 +247,8 @@ static int child_begins(child *one, rt_error *err)
 {
     rt_sandbox_report first, second;
     if (!report_read(one, &first)) {
-        return rt_fail(err, RT_ERR_STATE, "the sandbox of a program ended before it began; is this "
+        return rt_fail(err, RT_ERR_STATE,
+                       "the sandbox of a program ended before it began; is this "
                        "machine out of memory?");
     }
     if (first.what == RT_STEP_PYTHON && first.number == 0) {
@@ -265,7 +269,7 @@ typedef struct talk {
     rt_sandbox_result *result;
     rt_buf errors; /* the end of stderr */
     size_t sent;
-    bool ended;    /* by itself */
+    bool ended; /* by itself */
 } talk;
 
 static void send_input(talk *t)
@@ -321,10 +325,10 @@ static bool child_watch(talk *t)
                                {.fd = one->error, .events = POLLIN},
                                {.fd = one->input, .events = POLLOUT}};
         const int64_t left_ms = (until - rt_now_ns() + 999999) / 1000000;
-        t->result->end = left_ms <= 0                                   ? RT_SANDBOX_TIME
-                         : t->job->stop && atomic_load(t->job->stop)    ? RT_SANDBOX_STOPPED
-                         : too_much(t)                                  ? RT_SANDBOX_OUTPUT
-                                                                        : RT_SANDBOX_EXIT;
+        t->result->end = left_ms <= 0                                ? RT_SANDBOX_TIME
+                         : t->job->stop && atomic_load(t->job->stop) ? RT_SANDBOX_STOPPED
+                         : too_much(t)                               ? RT_SANDBOX_OUTPUT
+                                                                     : RT_SANDBOX_EXIT;
         if (t->result->end != RT_SANDBOX_EXIT) {
             return false;
         }
@@ -502,8 +506,10 @@ int rt_sandbox_ready(rt_error *err)
     int code = rt_sandbox_run(&job, &result, err);
     if (!code && (result.end != RT_SANDBOX_EXIT || result.status || !result.output.data ||
                   strcmp(result.output.data, "42\n"))) {
-        code = rt_fail(err, RT_ERR_STATE, "programs can't be graded: Python does not work in the "
-                       "sandbox (end %d, status %d): %s", result.end, result.status, result.error);
+        code = rt_fail(err, RT_ERR_STATE,
+                       "programs can't be graded: Python does not work in the "
+                       "sandbox (end %d, status %d): %s",
+                       result.end, result.status, result.error);
     }
     rt_buf_free(&result.output);
     return code;

@@ -1,12 +1,13 @@
 /*
  * sandbox: one Python 3 program in a child process of its own that the kernel locks down: own user,
- * PID, mount, network, IPC, UTS and cgroup namespaces, a read-only view of what Python needs, a small
- * tmpfs as the only place to write, limits, no capabilities, a list of allowed system calls. It is one
- * process: it may start threads, no other process. No external tool is used. Linux 5.12 or newer,
- * x86-64 or AArch64, user namespaces allowed.
+ * PID, mount, network, IPC, UTS and cgroup namespaces, a read-only view of what Python needs, a
+ * small tmpfs as the only place to write, limits, no capabilities, a list of allowed system calls.
+ * It is one process: it may start threads, no other process. No external tool is used. Linux 5.12
+ * or newer, x86-64 or AArch64, user namespaces allowed.
  *
- * Threading: re-entrant; the call blocks its thread until the child is gone and reaped. If the thread
- * or the process dies, the kernel kills the child. Ownership: everything in a job is borrowed.
+ * Threading: re-entrant; the call blocks its thread until the child is gone and reaped. If the
+ * thread or the process dies, the kernel kills the child. Ownership: everything in a job is
+ * borrowed.
  */
 #ifndef RT_TASKS_SANDBOX_H
 #define RT_TASKS_SANDBOX_H
@@ -21,9 +22,9 @@ typedef struct rt_sandbox_job {
     const char *runner; /* Python text that is run in its place and may read /program.py, or NULL */
     const char *input;  /* what stdin gives, then its end */
     size_t input_bytes;
-    double seconds;            /* by the clock; the limit of CPU seconds lies above it */
-    int64_t memory_bytes;      /* of address space; 0: 1 GiB */
-    const atomic_bool *stop;   /* true: end early; or NULL */
+    double seconds;          /* by the clock; the limit of CPU seconds lies above it */
+    int64_t memory_bytes;    /* of address space; 0: 1 GiB */
+    const atomic_bool *stop; /* true: end early; or NULL */
 } rt_sandbox_job;
 
 enum rt_sandbox_end {

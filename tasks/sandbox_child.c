@@ -195,11 +195,11 @@ static bool limits_set(const rt_sandbox_job *job)
         int which;
         rlim_t value;
     } limits[] = {
-        {RLIMIT_AS, memory},          {RLIMIT_CPU, (rlim_t)job->seconds + 2},
-        {RLIMIT_FSIZE, 16 << 20},     {RLIMIT_NOFILE, 64},
-        {RLIMIT_STACK, 64 << 20},     {RLIMIT_NPROC, 64},
-        {RLIMIT_CORE, 0},             {RLIMIT_MEMLOCK, 0},
-        {RLIMIT_MSGQUEUE, 0},         {RLIMIT_SIGPENDING, 64},
+        {RLIMIT_AS, memory},      {RLIMIT_CPU, (rlim_t)job->seconds + 2},
+        {RLIMIT_FSIZE, 16 << 20}, {RLIMIT_NOFILE, 64},
+        {RLIMIT_STACK, 64 << 20}, {RLIMIT_NPROC, 64},
+        {RLIMIT_CORE, 0},         {RLIMIT_MEMLOCK, 0},
+        {RLIMIT_MSGQUEUE, 0},     {RLIMIT_SIGPENDING, 64},
     };
     for (size_t i = 0; i < RT_COUNT(limits); i++) {
         struct rlimit now, wanted = {limits[i].value, limits[i].value};
