@@ -22,7 +22,7 @@ typedef struct rt_task_config {
     char *name;     /* built-in task (chain, fork, …) or a free name for a data file */
     char *data;     /* JSONL/JSON file; NULL for a built-in task */
     char *form;     /* gsm8k | svamp | plain (known by file content when empty) */
-    char *grader;   /* exact | number | choice | yesno | math | steps | countdown; "" = the task's own */
+    char *grader;   /* exact | number | choice | yesno | math | steps | countdown | code; "": the task's */
     char *field_problem, *field_answer, *field_solution; /* field names of `plain` data */
     char *prompt;   /* file with a prompt template ({problem} is replaced); "" = built in */
     double weight;  /* share of a batch, relative */

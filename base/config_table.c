@@ -191,7 +191,7 @@ const rt_config_key rt_task_keys[] = {
     TASK("data", RT_KEY_PATH, data, "", 0, TEXT_MAX, NULL,
          "JSONL or JSON file; empty for a built-in task"),
     TASK_TEXT("form", form, "|gsm8k|svamp|plain", "form of the data; empty: known by its content"),
-    TASK_TEXT("grader", grader, "|exact|number|choice|yesno|math|steps|countdown",
+    TASK_TEXT("grader", grader, "|exact|number|choice|yesno|math|steps|countdown|code",
               "empty: the task's own"),
     TASK_TEXT("fields.problem", field_problem, NULL, "plain data: field of the problem"),
     TASK_TEXT("fields.answer", field_answer, NULL, "plain data: field of the answer"),

@@ -171,6 +171,18 @@ int cmd_score(int argc, char **argv)
 /* ---- grade
  * --------------------------------------------------------------------------------------- */
 
+static json_t *verdict_json(const rt_verdict *verdict)
+{
+    json_t *answer = json_pack(
+        "{s:s, s:o, s:f}", "grade", rt_grade_name(verdict->grade), "extracted",
+        *verdict->extracted ? cli_json_text(verdict->extracted, strlen(verdict->extracted))
+                            : json_null(),
+        "reward", verdict->reward);
+    if (*verdict->detail)
+        json_object_set_new(answer, "detail", cli_json_text(verdict->detail, strlen(verdict->detail)));
+    return answer;
+}
+
 static void grade_batch(void *context, json_t **requests, json_t **answers, int count)
 {
     for (int i = 0; i < count; i++) {
@@ -187,11 +199,7 @@ static void grade_batch(void *context, json_t **requests, json_t **answers, int 
                                    &err) != 0)
             answers[i] = cli_error_object("%s", err.message);
         else
-            answers[i] = json_pack(
-                "{s:s, s:o, s:f}", "grade", rt_grade_name(verdict.grade), "extracted",
-                *verdict.extracted ? cli_json_text(verdict.extracted, strlen(verdict.extracted))
-                                   : json_null(),
-                "reward", verdict.reward);
+            answers[i] = verdict_json(&verdict);
     }
 }
 
@@ -200,12 +208,13 @@ int cmd_grade(int argc, char **argv)
     const char *grader = "math";
     const cli_option options[] = {
         {"--grader", OPTION_TEXT, &grader, "G",
-         "math (default), number, choice, exact, yesno, steps or countdown"},
+         "math (default), number, choice, exact, yesno, steps, countdown or code"},
     };
     int words;
     int rc = cli_parse(argc, argv, "grade [--grader G] < requests.jsonl",
                        "Filter: {\"response\", \"gold\"} → {\"grade\": correct|wrong|undecided, "
-                       "\"extracted\", \"reward\"}.",
+                       "\"extracted\", \"reward\"}; grader\n"
+                       "code: also \"detail\", and gold is a JSON text of tests (docs/guide.md).",
                        options, RT_COUNT(options), NULL, &words, 0);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
@@ -213,5 +222,7 @@ int cmd_grade(int argc, char **argv)
     rt_error err;
     if (rt_grade_response(grader, "", 0, "", &verdict, &err) != 0)
         return cli_fail(&err);
+    if (rt_grader_ready(grader, &err) != 0)
+        fprintf(stderr, "retake: %s; every grade will be undecided\n", err.message);
     return cli_filter(grade_batch, (void *)(uintptr_t)grader, 1);
 }

@@ -127,8 +127,8 @@ static int grade(driver *d, const rt_completion *c, rt_error *err)
     rt_buf_add(&text, "", 0);
     rt_tokenizer_decode(run->model->tokenizer, c->ids, (size_t)answer, &text);
     rt_verdict verdict;
-    int rc = rt_grade_response(item->problem.grader, text.data, text.bytes, item->problem.gold,
-                               &verdict, err);
+    int rc = rt_grade_until(item->problem.grader, text.data, text.bytes, item->problem.gold,
+                            run->stop, &verdict, err);
     rt_buf_free(&text);
     if (rc != 0)
         return rc;

@@ -48,7 +48,9 @@ int eval_session_open(eval_session *s, const char *path, const eval_options *o, 
     if (rc != 0)
         return rc;
     s->dtype = o->dtype ? o->dtype : s->config.model.dtype;
-    rc = rt_taskset_load(&s->tasks, &s->config, err);
+    rc = rt_graders_ready(&s->config, err);
+    if (rc == 0)
+        rc = rt_taskset_load(&s->tasks, &s->config, err);
     if (rc == 0)
         rc = cli_model_open(&s->model, path, s->dtype, o->device, o->threads, err);
     s->run = (eval_run){

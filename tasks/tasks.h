@@ -4,6 +4,7 @@
  *
  * Threading: an rt_taskset is read-only after loading and may be shared. Graders are re-entrant,
  * bounded in time and memory on any input, and never fail: what they can't decide is RT_UNDECIDED.
+ * The grader `code` starts a child process for each test and waits for it (tasks/sandbox.h).
  */
 #ifndef RT_TASKS_H
 #define RT_TASKS_H
@@ -76,11 +77,21 @@ typedef struct rt_verdict {
     int grade;            /* enum rt_grade */
     double reward;        /* [0, 1]; undecided: 0 */
     char extracted[256];  /* what was taken as the answer, cut; "" = nothing found */
+    char detail[256];     /* what failed, where the grader says it (code); else "" */
 } rt_verdict;
 
-/* grader: exact | number | choice | yesno | math | steps | countdown. Unknown name: RT_ERR_USAGE. */
+/* grader: exact | number | choice | yesno | math | steps | countdown | code. Unknown name: RT_ERR_USAGE.
+ * `code` runs the response as a program and takes up to a minute; the others take no time. */
 int rt_grade_response(const char *grader, const char *response, size_t response_bytes,
                       const char *gold, rt_verdict *verdict, rt_error *err);
+/* The same, undecided within a tenth of a second once *stop is true. */
+int rt_grade_until(const char *grader, const char *response, size_t response_bytes,
+                   const char *gold, const atomic_bool *stop, rt_verdict *verdict, rt_error *err);
+/* Can this grader judge on this machine? RT_ERR_STATE and a sentence where `code` finds no Python or
+ * the kernel refuses the sandbox (its grades are undecided then); the others always can. */
+int rt_grader_ready(const char *grader, rt_error *err);
+/* The same for the graders of all tasks of a config; RT_ERR_USAGE. */
+int rt_graders_ready(const rt_config *config, rt_error *err);
 /* Content of the last (or first) \boxed{…}, braces balanced; false: none that is complete. */
 bool rt_boxed_last(const char *text, size_t bytes, const char **begin, size_t *content_bytes);
 bool rt_boxed_first(const char *text, size_t bytes, const char **begin, size_t *content_bytes);

@@ -64,6 +64,14 @@ static bool gold_readable(const char *grader, const char *gold)
 /* An answer its grader can't read makes every response undecided: better said before the run. */
 static int check_golds(const task *one, const char *path, rt_error *err)
 {
+    for (int64_t i = 0; i < one->records.count && !strcmp(one->grader, "code"); i++) {
+        const rt_record *record = &one->records.items[i];
+        int code = rt_code_gold_check(record->gold, err);
+        if (code) {
+            rt_error_prefix(err, "%s:%lld", path, (long long)record->line);
+            return code;
+        }
+    }
     if (strcmp(one->grader, "number") && strcmp(one->grader, "choice") &&
         strcmp(one->grader, "yesno") && strcmp(one->grader, "countdown")) {
         return RT_OK;
@@ -84,8 +92,7 @@ static int load_data(task *one, const rt_task_config *config, rt_taskset *set, r
 {
     if (rt_text_set(config->grader) && !rt_grader_known(config->grader)) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math, "
-                       "steps, countdown",
+                       "task %s: grader \"%s\" is none of " RT_GRADER_NAMES,
                        config->name, config->grader);
     }
     int code = rt_records_load(&one->records, config, set->delimiter, err);
@@ -113,9 +120,12 @@ static int load_generated(task *one, const rt_task_config *config, rt_taskset *s
                                                        : "exact");
     if (!rt_grader_known(one->grader)) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math, "
-                       "steps, countdown",
+                       "task %s: grader \"%s\" is none of " RT_GRADER_NAMES,
                        config->name, one->grader);
+    }
+    if (!strcmp(one->grader, "code")) {
+        return rt_fail(err, RT_ERR_USAGE, "task %s: the grader code needs tests from a data file, and "
+                       "this task is generated", config->name);
     }
     /* There gold is the problem, which no other grader can read, and elsewhere this one nothing. */
     if ((kind && kind->open) != !strcmp(one->grader, "countdown")) {
