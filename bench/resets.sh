@@ -1,0 +1,226 @@
+#!/bin/sh
+# What resets buy on a language model: six methods on the tasks chain and fork, with equal trained
+# sequences, learning rates of their own, several seeds. One run at a time; run again it goes on where
+# it stopped. docs/science.md says what is measured and what came out.
+#   sh bench/resets.sh quick      minutes, one seed, two steps: shows that everything works
+#   sh bench/resets.sh            about 40 minutes on two cores: 5 regimes, 5 seeds
+#   sh bench/resets.sh full       hours: also other lengths, shares of decisive thoughts, base rates
+#   sh bench/resets.sh tune       chooses learning rates on seeds of its own → bench/resets/rates.txt
+#   sh bench/resets.sh report     the tables and plots of what is there
+#   sh bench/resets.sh models     only the models to start from, and how often each is right
+# --to DIR: where everything goes (runs/resets). --docs: writes tables and plots into docs/.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+mode=default
+to=runs/resets
+docs=no
+while [ $# -gt 0 ]; do
+    case $1 in
+    quick | full | tune | report | models) mode=$1 ;;
+    --to) shift && to=${1:?--to needs a folder} ;;
+    --docs) docs=yes ;;
+    *) echo "resets.sh: \"$1\" is none of quick, full, tune, report, models, --to DIR, --docs" >&2 && exit 2 ;;
+    esac
+    shift
+done
+retake=${RETAKE:-build/release/retake}
+reader=${RESETS:-build/release/bench/resets}
+tokenizer=${TOKENIZER:-build/release/bin/tiny_tokenizer}
+for program in "$retake" "$reader" "$tokenizer"; do
+    [ -x "$program" ] || { echo "resets.sh: there is no $program: build first" >&2; exit 1; }
+done
+
+methods="grpo grpo_seqmean rrpo srpo srpo_oracle caro"
+regimes="dense sparse needles hard chain"
+seeds="1 2 3 4 5"
+rates="5e-5 1e-4 2e-4 4e-4"
+tuning_seeds="1001 1002"
+grid="t8d8b2 t8d4b2 t8d2b2 t16d16b2 t16d8b2 t16d4b2 t24d24b2 t24d12b2 t24d6b2
+t8d8b30 t8d4b30 t8d2b30 t16d16b30 t16d8b30 t16d4b30 t24d24b30 t24d12b30 t24d6b30"
+less=
+case $mode in
+quick)
+    regimes="dense chain" seeds=1
+    less="--set steps=2 --set algorithm.problems=2 --set eval.every=1 --set eval.problems=4"
+    ;;
+full) regimes="$regimes $grid" ;;
+esac
+
+say() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*"; }
+
+# A name of the grid: t24d6b2 has 24 thoughts, of which 6 decide, and succeeds in 2 % at first.
+grid_knobs() { # name
+    echo "$1" | awk -F'[tdb]' '{ printf "%d %d %.4f 0 0", $2, $3, 1 - exp(log($4 / 100) / $3) }'
+}
+
+# thoughts, decisive ones, slip, share of hard facts, filler
+knobs() { # regime
+    case $1 in
+    dense) echo 8 8 0.1 0 0 ;;
+    sparse) echo 24 24 0.17 0 0 ;;
+    needles) echo 16 4 0.6 0 2 ;;
+    hard) echo 16 16 0.2 0.25 0 ;;
+    t*d*b*) grid_knobs "$1" ;;
+    esac
+}
+
+settings() { # regime → --set … of its task
+    [ "$1" = chain ] && return 0
+    # shellcheck disable=SC2046
+    set -- $(knobs "$1")
+    decisive=$2
+    [ "$1" -eq "$2" ] && decisive=0
+    printf '%s' "--set tasks.0.thoughts_min=$1 --set tasks.0.thoughts_max=$1"
+    printf '%s' " --set tasks.0.decisive=$decisive --set tasks.0.slip=$3 --set tasks.0.hard=$4"
+    printf '%s' " --set tasks.0.filler=$5"
+}
+
+# ---- models to start from ---------------------------------------------------------------------
+
+models=$to/models
+sft_less=
+[ "$mode" = quick ] && models=$to/models-quick sft_less="--set sft.steps=3 --set sft.batch=4"
+
+stage() { # name, config, model it begins with, settings…
+    start=$models/$1 config=$2 from=$3
+    shift 3
+    [ -f "$start/export/model.safetensors" ] && return 0
+    say "warm start: $start"
+    # shellcheck disable=SC2086
+    "$retake" sft "bench/resets/$config.yaml" --run "$start" --set model.path="$from" "$@" \
+        --set eval.problems=0 $sft_less >"$start.out" 2>&1
+    code=$?
+    [ $code -eq 130 ] && exit 130
+    if [ $code -ne 0 ]; then
+        echo "resets.sh: warm start $start failed: $(tail -1 "$start.out")" >&2
+        exit 1
+    fi
+}
+
+warm() { # regime
+    [ "$1" = chain ] && return 0
+    if [ ! -f "$models/empty/tokenizer.json" ]; then
+        mkdir -p "$models/empty"
+        cp bench/resets/model/config.json "$models/empty/"
+        "$tokenizer" bench/resets/copy.yaml "$models/empty/tokenizer.json" 257 || exit 1
+    fi
+    stage facts facts "$models/empty"
+    stage judge judge "$models/facts"
+    stage copy copy "$models/judge"
+    # shellcheck disable=SC2046
+    stage "$1" warm "$models/copy" $(settings "$1")
+}
+
+# ---- runs --------------------------------------------------------------------------------------
+
+rate_of() { # regime, method
+    like=$1
+    case $1 in t*d*b30) like=dense ;; t*d*b*) like=sparse ;; esac
+    awk -v regime="$like" -v method="$2" '$1 == regime && $2 == method { found = $3 }
+        END { print found == "" ? "1e-4" : found }' bench/resets/rates.txt
+}
+
+total=0 done_before=0 done_here=0 failed=0
+began=$(date +%s)
+
+left() {
+    rest=$((total - done_before - done_here))
+    spent=$(($(date +%s) - began))
+    [ $done_here -gt 0 ] && echo ", about $((rest * spent / done_here / 60 + 1)) min left"
+}
+
+one() { # folder, regime, method, seed, rate
+    [ -f "$1/summary.json" ] && return 0
+    mkdir -p "$(dirname "$1")"
+    if [ "$2" = chain ]; then
+        config=chain task=
+    else
+        config=run task="--set model.path=$models/$2 $(settings "$2")"
+    fi
+    # shellcheck disable=SC2086
+    "$retake" run "bench/resets/$config.yaml" --run "$1" --quiet --json --set algorithm="$3" --set seed="$4" \
+        --set learner.lr="$5" $task $less >"$1.out" 2>&1
+    code=$?
+    [ $code -eq 130 ] && { echo "stopped; the same command goes on"; exit 130; }
+    done_here=$((done_here + 1))
+    if [ $code -ne 0 ]; then
+        failed=$((failed + 1))
+        say "FAILED: $2 $3, seed $4: $(tail -1 "$1.out")"
+        return 0
+    fi
+    rm -f "$1.out"
+    say "$((done_before + done_here))/$total: $2 $3, seed $4, rate $5$(left)"
+}
+
+# Walks over all runs: counts first, then runs. Seeds go outside, so that what is there at any time
+# compares all methods.
+walk() { # command
+    for seed in $seeds; do
+        for regime in $regimes; do
+            for method in $methods; do
+                for rate in ${1:-$(rate_of "$regime" "$method")}; do
+                    folder=$runs/$regime/$method/$seed
+                    [ -n "${1:-}" ] && folder=$folder-$rate
+                    if [ "$counting" = yes ]; then
+                        total=$((total + 1))
+                        [ -f "$folder/summary.json" ] && done_before=$((done_before + 1))
+                    else
+                        one "$folder" "$regime" "$method" "$seed" "$rate"
+                    fi
+                done
+            done
+        done
+    done
+}
+
+run_all() { # rates, or nothing: the tuned ones
+    counting=yes
+    walk "${1:-}"
+    say "$total runs, $done_before of them done before"
+    for regime in $regimes; do warm "$regime"; done
+    began=$(date +%s)
+    counting=no
+    walk "${1:-}"
+}
+
+report() {
+    "$reader" report "$runs" --to "$to/$name" || exit 1
+    say "tables and plots: $to/$name"
+    [ $docs = yes ] || return 0
+    mkdir -p docs/figures
+    cp "$to/$name"/*.svg docs/figures/ || exit 1
+    awk -v tables="$to/$name/tables.md" '
+        /^<!-- resets: begin/ { print; while ((getline line < tables) > 0) print line; skip = 1 }
+        /^<!-- resets: end/ { skip = 0 }
+        !skip { print }' docs/science.md >"$to/science.md" && cp "$to/science.md" docs/science.md
+    say "docs/science.md is up to date"
+}
+
+case $mode in
+models)
+    for regime in $regimes; do
+        warm "$regime"
+        model=$models/$regime task=$(settings "$regime")
+        [ "$regime" = chain ] && model=deploy/models/tiny task="--task chain"
+        for how in "--temperature 1" --greedy; do
+            # shellcheck disable=SC2086
+            "$retake" eval "$model" $how --limit 1000 --json $task 2>/dev/null |
+                sed "s/.*\"accuracy\":\([0-9.]*\).*\"tokens_mean\":\([0-9.]*\).*/$regime $how: \1 right, \2 tokens/"
+        done
+    done
+    exit 0
+    ;;
+tune)
+    runs=$to/tune seeds=$tuning_seeds
+    run_all "$rates"
+    "$reader" tune "$runs" --to bench/resets/rates.txt || exit 1
+    ;;
+*)
+    runs=$to/runs name=report
+    [ "$mode" = quick ] && runs=$to/quick name=report-quick
+    [ "$mode" = report ] || run_all
+    report
+    ;;
+esac
+[ $failed -eq 0 ] || { echo "resets.sh: $failed runs failed" >&2; exit 1; }
