@@ -71,8 +71,11 @@ typedef struct rt_resets_figure {
 typedef double rt_resets_question(const rt_resets_run *run, double argument);
 double rt_resets_at_step(const rt_resets_run *run, double step);   /* accuracy; NAN: no such mark */
 double rt_resets_at_tokens(const rt_resets_run *run, double tokens); /* straight between marks */
-/* Mean accuracy over the marks behind the first, and over the tokens up to a budget. */
+/* Mean accuracy over the marks behind the first: all of them, those of the first third of the steps (at
+ * least one), of the last third; and over the tokens up to a budget. */
 double rt_resets_area(const rt_resets_run *run, double unused);
+double rt_resets_early(const rt_resets_run *run, double unused);
+double rt_resets_late(const rt_resets_run *run, double unused);
 double rt_resets_area_tokens(const rt_resets_run *run, double budget);
 
 rt_resets_figure rt_resets_mean(rt_resets_cell cell, rt_resets_question *ask, double argument);

@@ -9,18 +9,23 @@
 #   sh bench/resets.sh report     the tables and plots of what is there
 #   sh bench/resets.sh models     only the models to start from, and how often each is right
 # --to DIR: where everything goes (runs/resets). --docs: writes tables and plots into docs/.
+# --regimes, --methods, --seeds, --rates "A B …": only a part.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-mode=default
-to=runs/resets
-docs=no
+mode=default to=runs/resets docs=no
+only_regimes='' only_methods='' only_seeds='' only_rates=''
 while [ $# -gt 0 ]; do
     case $1 in
     quick | full | tune | report | models) mode=$1 ;;
     --to) shift && to=${1:?--to needs a folder} ;;
     --docs) docs=yes ;;
-    *) echo "resets.sh: \"$1\" is none of quick, full, tune, report, models, --to DIR, --docs" >&2 && exit 2 ;;
+    --regimes | --methods | --seeds | --rates)
+        [ $# -ge 2 ] || { echo "resets.sh: $1 needs names" >&2; exit 2; }
+        eval "only_${1#--}=\$2"
+        shift
+        ;;
+    *) echo "resets.sh: \"$1\" is no mode and no option: see its first lines" >&2 && exit 2 ;;
     esac
     shift
 done
@@ -45,7 +50,10 @@ quick)
     less="--set steps=2 --set algorithm.problems=2 --set eval.every=1 --set eval.problems=4"
     ;;
 full) regimes="$regimes $grid" ;;
+tune) seeds=$tuning_seeds ;;
 esac
+regimes=${only_regimes:-$regimes} methods=${only_methods:-$methods}
+seeds=${only_seeds:-$seeds} rates=${only_rates:-$rates}
 
 say() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*"; }
 
@@ -212,7 +220,7 @@ models)
     exit 0
     ;;
 tune)
-    runs=$to/tune seeds=$tuning_seeds
+    runs=$to/tune
     run_all "$rates"
     "$reader" tune "$runs" --to bench/resets/rates.txt || exit 1
     ;;

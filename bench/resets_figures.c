@@ -46,13 +46,41 @@ double rt_resets_at_tokens(const rt_resets_run *run, double tokens)
     return NAN;
 }
 
+/* Marks behind the first one from step `after` (not included) to `last`. */
+static double mean_between(const rt_resets_run *run, double after, double last)
+{
+    double sum = 0;
+    int count = 0;
+    for (int i = 1; i < run->marks_count; i++)
+        if (run->marks[i].step > after && run->marks[i].step <= last) {
+            sum += run->marks[i].accuracy;
+            count++;
+        }
+    return count ? sum / count : NAN;
+}
+
+static double last_step(const rt_resets_run *run)
+{
+    return run->marks[run->marks_count - 1].step;
+}
+
 double rt_resets_area(const rt_resets_run *run, double unused)
 {
     (void)unused;
-    double sum = 0;
-    for (int i = 1; i < run->marks_count; i++)
-        sum += run->marks[i].accuracy;
-    return run->marks_count > 1 ? sum / (run->marks_count - 1) : NAN;
+    return mean_between(run, 0, last_step(run));
+}
+
+double rt_resets_early(const rt_resets_run *run, double unused)
+{
+    (void)unused;
+    double first = run->marks_count > 1 ? run->marks[1].step : 0;
+    return mean_between(run, 0, RT_MAX(last_step(run) / 3, first));
+}
+
+double rt_resets_late(const rt_resets_run *run, double unused)
+{
+    (void)unused;
+    return mean_between(run, last_step(run) * 2 / 3, last_step(run));
 }
 
 double rt_resets_area_tokens(const rt_resets_run *run, double budget)

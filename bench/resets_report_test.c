@@ -125,6 +125,7 @@ static void questions(void **state)
     assert_true(rt_resets_at_tokens(&run, 250) == 0.75 && rt_resets_at_tokens(&run, 400) == 1);
     assert_true(isnan(rt_resets_at_tokens(&run, 401)));
     assert_true(rt_resets_area(&run, 0) == 0.75);
+    assert_true(rt_resets_early(&run, 0) == 0.5 && rt_resets_late(&run, 0) == 1);
     /* Straight pieces: (100 × 0.25 + 300 × 0.75) / 400; the middles of the parts are exact on them. */
     assert_true(fabs(rt_resets_area_tokens(&run, 400) - 0.625) < 1e-12);
     assert_true(fabs(rt_resets_area_tokens(&run, 100) - 0.25) < 1e-12);
@@ -169,7 +170,8 @@ static void differences(void **state)
     rt_buf text = {0};
     rt_resets_tables(&runs, &text);
     assert_non_null(strstr(text.data, "#### Regime sparse"));
-    assert_non_null(strstr(text.data, "| rrpo | **+0.200** [+0.175, +0.225] | +0.000 [+0.000, +0.000] |"));
+    assert_non_null(strstr(text.data, "| rrpo | **+0.200** [+0.175, +0.225] | +0.000 [+0.000, +0.000] | "
+                                      "**+0.100** "));
     assert_non_null(strstr(text.data, "| RRPO above GRPO (paper: about equal) | – |"));
     assert_non_null(strstr(text.data, "| sparse | rrpo | 16 | 4 | 0.250 | 0.625 | 0.333 | 0.667 | 1.000 | "
                                       "0.000 |"));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define BASELINE "grpo_seqmean"
+#define COLUMNS 6
 
 static void add_number(rt_buf *out, double value)
 {
@@ -133,18 +134,28 @@ static double seconds(const rt_resets_run *run, double unused)
     return run->seconds;
 }
 
+/* Which marks have a column: at most six, evenly spread, the last among them. */
+static int choose_marks(const rt_resets_run *run, int shown[COLUMNS])
+{
+    int count = RT_MIN(run->marks_count, COLUMNS);
+    for (int i = 0; i < count; i++)
+        shown[i] = count > 1 ? i * (run->marks_count - 1) / (count - 1) : 0;
+    return count;
+}
+
 static void add_accuracies(const rt_resets_runs *runs, const char *regime, rt_buf *out)
 {
     double budget = rt_resets_budget(runs, regime);
     const rt_resets_run *first = NULL;
     for (int i = 0; i < runs->count && !first; i++)
         first = strcmp(runs->all[i].regime, regime) ? NULL : &runs->all[i];
+    int shown[COLUMNS], columns = choose_marks(first, shown);
     rt_buf_addf(out, "| method | rate | seeds");
-    for (int m = 0; m < first->marks_count; m++)
-        rt_buf_addf(out, " | step %d", first->marks[m].step);
+    for (int c = 0; c < columns; c++)
+        rt_buf_addf(out, " | step %d", first->marks[shown[c]].step);
     rt_buf_addf(out, " | mean | mean at equal tokens | tokens a step | not trained | flat groups | "
                 "s a step |\n|---|---|---");
-    for (int m = 0; m < first->marks_count + 6; m++)
+    for (int c = 0; c < columns + 6; c++)
         rt_buf_addf(out, "|---");
     rt_buf_addf(out, "|\n");
     for (int m = 0; rt_resets_methods[m]; m++) {
@@ -152,8 +163,8 @@ static void add_accuracies(const rt_resets_runs *runs, const char *regime, rt_bu
         if (cell.count == 0)
             continue;
         rt_buf_addf(out, "| %s | %g | %d", rt_resets_methods[m], cell.runs->rate, cell.count);
-        for (int i = 0; i < first->marks_count; i++)
-            add_figure(out, rt_resets_mean(cell, rt_resets_at_step, first->marks[i].step));
+        for (int c = 0; c < columns; c++)
+            add_figure(out, rt_resets_mean(cell, rt_resets_at_step, first->marks[shown[c]].step));
         add_figure(out, rt_resets_mean(cell, rt_resets_area, 0));
         add_figure(out, rt_resets_mean(cell, rt_resets_area_tokens, budget));
         rt_buf_addf(out, " | %.0f | ", rt_resets_mean(cell, tokens_a_step, 0).mean);
@@ -167,21 +178,18 @@ static void add_accuracies(const rt_resets_runs *runs, const char *regime, rt_bu
 static void add_differences(const rt_resets_runs *runs, const char *regime, rt_buf *out)
 {
     rt_resets_cell base = rt_resets_cell_of(runs, regime, BASELINE);
-    if (base.count < 2 || base.runs->marks_count < 2)
+    if (base.count < 2)
         return;
-    const rt_resets_mark *marks = base.runs->marks;
-    int early = marks[1].step, late = marks[base.runs->marks_count - 1].step;
     double budget = rt_resets_budget(runs, regime);
     rt_buf_addf(out, "\nDifference to " BASELINE ", paired by seed, 95 %% interval:\n\n"
-                "| method | step %d | step %d | mean | mean at equal tokens |\n|---|---|---|---|---|\n",
-                early, late);
+                "| method | early | late | mean | mean at equal tokens |\n|---|---|---|---|---|\n");
     for (int m = 0; rt_resets_methods[m]; m++) {
         rt_resets_cell cell = rt_resets_cell_of(runs, regime, rt_resets_methods[m]);
         if (cell.count == 0 || !strcmp(rt_resets_methods[m], BASELINE))
             continue;
         rt_buf_addf(out, "| %s", rt_resets_methods[m]);
-        add_difference(out, rt_resets_differ(cell, base, rt_resets_at_step, early));
-        add_difference(out, rt_resets_differ(cell, base, rt_resets_at_step, late));
+        add_difference(out, rt_resets_differ(cell, base, rt_resets_early, 0));
+        add_difference(out, rt_resets_differ(cell, base, rt_resets_late, 0));
         add_difference(out, rt_resets_differ(cell, base, rt_resets_area, 0));
         add_difference(out, rt_resets_differ(cell, base, rt_resets_area_tokens, budget));
         rt_buf_addf(out, " |\n");
@@ -262,13 +270,9 @@ static rt_resets_difference ask(const rt_resets_runs *runs, const char *regime,
 {
     rt_resets_cell a = rt_resets_cell_of(runs, regime, claim->a);
     rt_resets_cell b = rt_resets_cell_of(runs, regime, claim->b);
-    if (a.count == 0 || b.count == 0 || b.runs->marks_count < 2)
-        return (rt_resets_difference){NAN, NAN, NAN, 0};
-    const rt_resets_run *run = b.runs;
     switch (claim->when) {
-    case EARLY: return rt_resets_differ(a, b, rt_resets_at_step, run->marks[1].step);
-    case LATE:
-        return rt_resets_differ(a, b, rt_resets_at_step, run->marks[run->marks_count - 1].step);
+    case EARLY: return rt_resets_differ(a, b, rt_resets_early, 0);
+    case LATE: return rt_resets_differ(a, b, rt_resets_late, 0);
     case MEAN: return rt_resets_differ(a, b, rt_resets_area, 0);
     case MEAN_TOKENS: break;
     }
