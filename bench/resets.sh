@@ -1,145 +1,280 @@
 #!/bin/sh
-# Which way of sampling learns fastest? Every method on the same problems at equal trained sequences
-# (64 a step), several seeds, on regimes that differ in what the theory speaks about: how rare success
-# is, how many thoughts decide, and whether errors are everywhere or in a few hard facts.
-#
-#   sh bench/resets.sh               5 seeds, all regimes and methods: about half an hour on 2 idle cores
-#   sh bench/resets.sh quick [DIR]   one seed, three methods, four steps: the form only (a minute)
-#   sh bench/resets.sh full [DIR]    20 seeds, twice as many steps
-#   sh bench/resets.sh tune [DIR]    learning rates of every method on separate seeds
-#
-# One run at a time. Finished runs are kept: the same command goes on where it stopped. DIR is
-# runs/bench-resets unless given. Tables, CSV and plots end up in DIR; --docs (default and full) also
-# writes them into docs/science.md and docs/figures.
-set -eu
-cd "$(dirname "$0")/.."
-mode=default
-docs=no
-dir=
-for word in "$@"; do
-    case $word in
-    quick | default | full | tune) mode=$word ;;
+# What resets buy on a language model: six methods on the tasks chain and fork, with equal trained
+# sequences, learning rates of their own, several seeds. One run at a time; run again it goes on where
+# it stopped. docs/science.md says what is measured and what came out.
+#   sh bench/resets.sh quick      minutes, one seed, two steps: shows that everything works
+#   sh bench/resets.sh            about 40 minutes on two idle cores: 8 regimes, 5 seeds
+#   sh bench/resets.sh full       hours: also other lengths, shares of decisive thoughts, base rates
+#   sh bench/resets.sh tune       chooses learning rates on seeds of its own → bench/resets/rates.txt
+#   sh bench/resets.sh report     the tables and plots of what is there
+#   sh bench/resets.sh models     only the models to start from, and how often each is right
+# --to DIR: where everything goes (runs/resets). --docs: writes tables and plots into docs/.
+# --regimes, --methods, --seeds, --rates "A B …": only a part.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+mode=default to=runs/resets docs=no
+only_regimes='' only_methods='' only_seeds='' only_rates=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    quick | full | tune | report | models) mode=$1 ;;
+    --to) shift && to=${1:?--to needs a folder} ;;
     --docs) docs=yes ;;
-    -*) echo "resets.sh does not know $word; see its first lines" >&2; exit 2 ;;
-    *) dir=$word ;;
+    --regimes | --methods | --seeds | --rates)
+        [ $# -ge 2 ] || { echo "resets.sh: $1 needs names" >&2; exit 2; }
+        eval "only_${1#--}=\$2"
+        shift
+        ;;
+    *) echo "resets.sh: \"$1\" is no mode and no option: see its first lines" >&2 && exit 2 ;;
     esac
+    shift
 done
-dir=${dir:-runs/bench-resets}
 retake=${RETAKE:-build/release/retake}
-report=${REPORT:-build/release/bench/resets_report}
-config=bench/resets/run.yaml
-[ -x "$retake" ] && [ -x "$report" ] || { echo "build first: cmake --build --preset release" >&2; exit 1; }
+reader=${RESETS:-build/release/bench/resets}
+tokenizer=${TOKENIZER:-build/release/bin/tiny_tokenizer}
+for program in "$retake" "$reader" "$tokenizer"; do
+    [ -x "$program" ] || { echo "resets.sh: there is no $program: build first" >&2; exit 1; }
+done
 
 methods="grpo grpo_seqmean rrpo srpo srpo_oracle caro"
-regimes="dense slips6 slips12 facts12 sparse12"
+regimes="chain slips6 slips12 facts12 dense sparse needles hard"
 seeds="1 2 3 4 5"
-steps=24
-warm_steps=
+rates="5e-5 1e-4 2e-4 4e-4"
+tuning_seeds="1001 1002"
+grid="t8d8b2 t8d4b2 t8d2b2 t16d16b2 t16d8b2 t16d4b2 t24d24b2 t24d12b2 t24d6b2
+t8d8b30 t8d4b30 t8d2b30 t16d16b30 t16d8b30 t16d4b30 t24d24b30 t24d12b30 t24d6b30"
+less=
 case $mode in
-quick) methods="grpo_seqmean srpo caro" regimes="dense" seeds="1" steps=4 ;;
-full) seeds=$(seq 1 20) steps=48 ;;
-tune) regimes="slips12" seeds="101 102" ;;
+quick)
+    regimes="dense chain" seeds=1
+    less="--set steps=2 --set algorithm.problems=2 --set eval.every=1 --set eval.problems=4"
+    ;;
+full) regimes="$regimes rare12 $grid" ;;
+tune) regimes="slips12 sparse" seeds=$tuning_seeds ;;
 esac
-
-# name → the model (its warm start), how many thoughts
-#   dense     the embedded model: 30 % of the facts go wrong half of the time
-#   slips6/12 every fact goes wrong 22 % of the time: each thought may be the first wrong one
-#   facts12   a quarter of the facts goes wrong 88 % of the time: few thoughts decide, as rarely right
-#   sparse12  every fact goes wrong 34.5 % of the time: success below one in a hundred
-regime() {
-    case $1 in
-    dense) model=tiny thoughts=6 ;;
-    slips6) model=slips thoughts=6 ;;
-    slips12) model=slips thoughts=12 ;;
-    facts12) model=facts thoughts=12 ;;
-    sparse12) model=sparse thoughts=12 ;;
-    *) echo "no regime $1" >&2; exit 2 ;;
-    esac
-}
-
-teacher() { # model → how careless
-    case $1 in
-    slips) echo "--set sft.wrong_facts=1 --set sft.wrong_share=0.22" ;;
-    facts) echo "--set sft.wrong_facts=0.25 --set sft.wrong_share=0.88" ;;
-    sparse) echo "--set sft.wrong_facts=1 --set sft.wrong_share=0.345" ;;
-    esac
-}
-
-# Chosen by `tune` on seeds 101 and 102 of slips12 by the mean accuracy over the evaluations: of 5e-5 to
-# 8e-4 the same rate won for every method.
-rate=4e-4
+regimes=${only_regimes:-$regimes} methods=${only_methods:-$methods}
+seeds=${only_seeds:-$seeds} rates=${only_rates:-$rates}
 
 say() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*"; }
 
-# The shape of the embedded model with room for judging twelve thoughts; trained once.
-make_model() {
-    [ "$1" = tiny ] && { echo deploy/models/tiny; return; }
-    trained=$dir/models/$1
-    if [ ! -f "$trained/export/model.safetensors" ]; then
-        mkdir -p "$dir/models/shape"
-        sed 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 512/' \
-            deploy/models/tiny/config.json >"$dir/models/shape/config.json"
-        cp deploy/models/tiny/tokenizer.json "$dir/models/shape/"
-        say "warm start of the model $1" >&2
-        # shellcheck disable=SC2046
-        "$retake" sft bench/resets/warm.yaml --run "$trained" --set model.path="$dir/models/shape" \
-            $(teacher "$1") >"$dir/models/$1.log" 2>&1 || { tail -3 "$dir/models/$1.log" >&2; exit 1; }
+# A name of the grid: t24d6b2 has 24 thoughts, of which 6 decide, and succeeds in 2 % at first.
+grid_knobs() { # name
+    echo "$1" | awk -F'[tdb]' '{ printf "%d %d %.4f 0 0", $2, $3, 1 - exp(log($4 / 100) / $3) }'
+}
+
+# thoughts, decisive ones, slip, share of hard facts, filler
+knobs() { # regime
+    case $1 in
+    dense) echo 8 8 0.1 0 0 ;;
+    sparse) echo 24 24 0.17 0 0 ;;
+    needles) echo 16 4 0.6 0 2 ;;
+    hard) echo 16 16 0.2 0.25 0 ;;
+    t*d*b*) grid_knobs "$1" ;;
+    esac
+}
+
+# Regimes of the task chain: the model to start from, thoughts.
+on_chain() { # regime
+    case $1 in
+    chain) echo tiny 6 ;;
+    slips6) echo chain_slips 6 ;;
+    slips12) echo chain_slips 12 ;;
+    facts12) echo chain_facts 12 ;;
+    rare12) echo chain_rare 12 ;;
+    *) return 1 ;;
+    esac
+}
+
+# How careless the teacher of such a model is.
+careless() { # model
+    case $1 in
+    chain_slips) echo "--set sft.wrong_facts=1 --set sft.wrong_share=0.22" ;;
+    chain_facts) echo "--set sft.wrong_facts=0.25 --set sft.wrong_share=0.88" ;;
+    chain_rare) echo "--set sft.wrong_facts=1 --set sft.wrong_share=0.345" ;;
+    esac
+}
+
+model_of() { # regime
+    chained=$(on_chain "$1") || { echo "$models/$1"; return; }
+    model=${chained% *}
+    if [ "$model" = tiny ]; then echo deploy/models/tiny; else echo "$models/$model"; fi
+}
+
+settings() { # regime → --set … of its task
+    if chained=$(on_chain "$1"); then
+        printf '%s' "--set tasks.0.thoughts_min=${chained#* } --set tasks.0.thoughts_max=${chained#* }"
+        printf '%s' " --set tasks.0.grader=steps"
+        return
     fi
-    echo "$trained/export"
+    # shellcheck disable=SC2046
+    set -- $(knobs "$1")
+    decisive=$2
+    [ "$1" -eq "$2" ] && decisive=0
+    printf '%s' "--set tasks.0.thoughts_min=$1 --set tasks.0.thoughts_max=$1"
+    printf '%s' " --set tasks.0.decisive=$decisive --set tasks.0.slip=$3 --set tasks.0.hard=$4"
+    printf '%s' " --set tasks.0.filler=$5"
 }
 
-count() { # words → how many
-    echo $#
+# ---- models to start from ---------------------------------------------------------------------
+
+models=$to/models
+sft_less=
+[ "$mode" = quick ] && models=$to/models-quick sft_less="--set sft.steps=3 --set sft.batch=4"
+
+stage() { # name, config, model it begins with, settings…
+    start=$models/$1 config=$2 from=$3
+    shift 3
+    [ -f "$start/export/model.safetensors" ] && return 0
+    say "warm start: $start"
+    # shellcheck disable=SC2086
+    "$retake" sft "bench/resets/$config.yaml" --run "$start" --set model.path="$from" "$@" \
+        --set eval.problems=0 $sft_less >"$start.out" 2>&1
+    code=$?
+    [ $code -eq 130 ] && exit 130
+    if [ $code -ne 0 ]; then
+        echo "resets.sh: warm start $start failed: $(tail -1 "$start.out")" >&2
+        exit 1
+    fi
 }
 
-rates() {
-    if [ "$mode" = tune ]; then echo "5e-5 1e-4 2e-4 4e-4 8e-4"; else echo "$rate"; fi
+# The shape of the embedded model, with room for judging twelve thoughts.
+warm_chain() { # model
+    [ "$1" = tiny ] && return 0
+    if [ ! -f "$models/shape/tokenizer.json" ]; then
+        mkdir -p "$models/shape"
+        sed 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 512/' \
+            deploy/models/tiny/config.json >"$models/shape/config.json"
+        cp deploy/models/tiny/tokenizer.json "$models/shape/"
+    fi
+    # shellcheck disable=SC2046
+    stage "$1" chain_warm "$models/shape" $(careless "$1")
 }
 
-mkdir -p "$dir"
-# shellcheck disable=SC2086
-all=$(($(count $methods) * $(count $regimes) * $(count $seeds)))
-[ "$mode" = tune ] && all=$((all * 5))
-begun=$(date +%s)
-done_now=0
-finished=0
-for name in $regimes; do
-    regime "$name"
-    path=$(make_model $model)
+warm() { # regime
+    if chained=$(on_chain "$1"); then
+        warm_chain "${chained% *}"
+        return
+    fi
+    if [ ! -f "$models/empty/tokenizer.json" ]; then
+        mkdir -p "$models/empty"
+        cp bench/resets/model/config.json "$models/empty/"
+        "$tokenizer" bench/resets/copy.yaml "$models/empty/tokenizer.json" 257 || exit 1
+    fi
+    stage facts facts "$models/empty"
+    stage judge judge "$models/facts"
+    stage copy copy "$models/judge"
+    # shellcheck disable=SC2046
+    stage "$1" warm "$models/copy" $(settings "$1")
+}
+
+# ---- runs --------------------------------------------------------------------------------------
+
+rate_of() { # regime, method
+    like=$1
+    # Chosen on one regime of each task.
+    if on_chain "$1" >/dev/null; then like=slips12; else like=sparse; fi
+    awk -v regime="$like" -v method="$2" '$1 == regime && $2 == method { found = $3 }
+        END { print found == "" ? "1e-4" : found }' bench/resets/rates.txt
+}
+
+total=0 done_before=0 done_here=0 failed=0
+began=$(date +%s)
+
+left() {
+    rest=$((total - done_before - done_here))
+    spent=$(($(date +%s) - began))
+    [ $done_here -gt 0 ] && echo ", about $((rest * spent / done_here / 60 + 1)) min left"
+}
+
+one() { # folder, regime, method, seed, rate
+    [ -f "$1/summary.json" ] && return 0
+    mkdir -p "$(dirname "$1")"
+    config=run
+    on_chain "$2" >/dev/null && config=chain
+    task="--set model.path=$(model_of "$2") $(settings "$2")"
+    # shellcheck disable=SC2086
+    "$retake" run "bench/resets/$config.yaml" --run "$1" --quiet --json --set algorithm="$3" --set seed="$4" \
+        --set learner.lr="$5" $task $less >"$1.out" 2>&1
+    code=$?
+    [ $code -eq 130 ] && { echo "stopped; the same command goes on"; exit 130; }
+    done_here=$((done_here + 1))
+    if [ $code -ne 0 ]; then
+        failed=$((failed + 1))
+        say "FAILED: $2 $3, seed $4: $(tail -1 "$1.out")"
+        return 0
+    fi
+    rm -f "$1.out"
+    say "$((done_before + done_here))/$total: $2 $3, seed $4, rate $5$(left)"
+}
+
+# Walks over all runs: counts first, then runs. Seeds go outside, so that what is there at any time
+# compares all methods.
+walk() { # command
     for seed in $seeds; do
-        for method in $methods; do
-            for lr in $(rates); do
-                finished=$((finished + 1))
-                label=$method
-                [ "$mode" = tune ] && label=$method-$lr
-                run=$dir/$mode/$name/$label/seed-$seed
-                [ -f "$run/summary.json" ] && continue
-                "$retake" run $config --run "$run" --set model.path="$path" --set seed="$seed" \
-                    --set algorithm.name="$method" --set steps=$steps --set learner.lr="$lr" \
-                    --set tasks.0.thoughts_min=$thoughts --set tasks.0.thoughts_max=$thoughts \
-                    --set eval.every=$((steps / 6 > 0 ? steps / 6 : 1)) >"$dir/last.log" 2>&1 || {
-                    tail -3 "$dir/last.log" >&2
-                    exit 1
-                }
-                rm -rf "$run/checkpoints"
-                done_now=$((done_now + 1))
-                left=$((($(date +%s) - begun) * (all - finished) / done_now))
-                say "$finished of $all: $name, $label, seed $seed; about $((left / 60)) min left"
+        for regime in $regimes; do
+            for method in $methods; do
+                for rate in ${1:-$(rate_of "$regime" "$method")}; do
+                    folder=$runs/$regime/$method/$seed
+                    [ -n "${1:-}" ] && folder=$folder-$rate
+                    if [ "$counting" = yes ]; then
+                        total=$((total + 1))
+                        [ -f "$folder/summary.json" ] && done_before=$((done_before + 1))
+                    else
+                        one "$folder" "$regime" "$method" "$seed" "$rate"
+                    fi
+                done
             done
         done
     done
-done
+}
 
-"$report" "$dir/$mode" --csv "$dir/$mode.csv" --markdown "$dir/$mode.md" --svg "$dir/figures"
-cat "$dir/$mode.md"
-if [ $docs = yes ]; then
-    # what stands between the two marks is written anew
-    cp "$dir"/figures/resets-*.svg docs/figures/
-    awk -v file="$dir/$mode.md" '
-        /<!-- resets: end -->/ { off = 0 }
-        !off { print }
-        /<!-- resets: begin -->/ { off = 1; while ((getline line < file) > 0) print line }' \
-        docs/science.md >"$dir/science.md"
-    cp "$dir/science.md" docs/science.md
-    say "written into docs/science.md"
-fi
+run_all() { # rates, or nothing: the tuned ones
+    counting=yes
+    walk "${1:-}"
+    say "$total runs, $done_before of them done before"
+    for regime in $regimes; do warm "$regime"; done
+    began=$(date +%s)
+    counting=no
+    walk "${1:-}"
+}
+
+report() {
+    "$reader" report "$runs" --to "$to/$name" || exit 1
+    say "tables and plots: $to/$name"
+    [ $docs = yes ] || return 0
+    mkdir -p docs/figures
+    cp "$to/$name"/*.svg docs/figures/ || exit 1
+    awk -v tables="$to/$name/tables.md" '
+        /^<!-- resets: begin/ { print; while ((getline line < tables) > 0) print line; skip = 1 }
+        /^<!-- resets: end/ { skip = 0 }
+        !skip { print }' docs/science.md >"$to/science.md" && cp "$to/science.md" docs/science.md
+    say "docs/science.md is up to date"
+}
+
+case $mode in
+models)
+    for regime in $regimes; do
+        warm "$regime"
+        model=$(model_of "$regime") task=$(settings "$regime")
+        [ "$regime" = chain ] && task="--task chain $task"
+        for how in "--temperature 1" --greedy; do
+            # shellcheck disable=SC2086
+            "$retake" eval "$model" $how --limit 1000 --json $task 2>/dev/null |
+                sed "s/.*\"accuracy\":\([0-9.]*\).*\"tokens_mean\":\([0-9.]*\).*/$regime $how: \1 right, \2 tokens/"
+        done
+    done
+    exit 0
+    ;;
+tune)
+    runs=$to/tune
+    run_all "$rates"
+    "$reader" tune "$runs" --to bench/resets/rates.txt || exit 1
+    ;;
+*)
+    runs=$to/runs name=report
+    [ "$mode" = quick ] && runs=$to/quick name=report-quick
+    [ "$mode" = report ] || run_all
+    report
+    ;;
+esac
+[ $failed -eq 0 ] || { echo "resets.sh: $failed runs failed" >&2; exit 1; }

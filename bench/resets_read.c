@@ -1,185 +1,249 @@
-/* resets_read: the figures of one run from its run.db, and all runs below a folder. */
-#include "bench/resets_report.h"
+/* resets_read: one run folder, and a tree of them. Everything asked of run.db stands here. */
+#include "bench/resets.h"
 
 #include <dirent.h>
+#include <math.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Calls `row` for every row of a query; `?1` is bound to id. */
-static int each_row(sqlite3 *db, const char *sql, int64_t id,
-                    void (*row)(sqlite3_stmt *query, rt_report_run *run), rt_report_run *run)
+#include "base/config.h"
+
+const char *const rt_resets_methods[] = {"grpo", "grpo_seqmean", "rrpo", "srpo", "srpo_oracle",
+                                         "caro", NULL};
+
+/* ---- one run ------------------------------------------------------------------------------- */
+
+typedef void row_reader(sqlite3_stmt *row, rt_resets_run *run);
+
+static int each(sqlite3 *db, const char *sql, row_reader *read, rt_resets_run *run, rt_error *err)
 {
     sqlite3_stmt *query = NULL;
     int code = sqlite3_prepare_v2(db, sql, -1, &query, NULL);
-    if (code == SQLITE_OK)
-        sqlite3_bind_int64(query, 1, id);
     while (code == SQLITE_OK && (code = sqlite3_step(query)) == SQLITE_ROW) {
-        row(query, run);
+        read(query, run);
         code = SQLITE_OK;
     }
     sqlite3_finalize(query);
-    return code == SQLITE_DONE ? 0 : code;
+    return code == SQLITE_DONE ? RT_OK : rt_fail(err, RT_ERR_INPUT, "%s", sqlite3_errmsg(db));
 }
 
-static void on_mark(sqlite3_stmt *query, rt_report_run *run)
+/* Sampled answers come first in the order, so that greedy ones only fill gaps. */
+static const char evaluations[] =
+    "SELECT step, value FROM metrics WHERE name IN ('eval.sampled.accuracy', 'eval.greedy.accuracy') "
+    "ORDER BY step, name DESC";
+
+static void read_evaluation(sqlite3_stmt *row, rt_resets_run *run)
 {
-    if (run->marks == RT_REPORT_MARKS)
+    int step = sqlite3_column_int(row, 0), count = run->marks_count;
+    bool there = count > 0 && run->marks[count - 1].step == step;
+    if (!there && count < RT_RESETS_MARKS)
+        run->marks[run->marks_count++] =
+            (rt_resets_mark){.step = step, .accuracy = sqlite3_column_double(row, 1)};
+}
+
+/* What was sampled in a step: responses without the prefix they inherited. */
+static const char samples[] =
+    "SELECT t.step, t.kind, t.fate = 'trained', "
+    "sum(length(t.response_ids) / 4 - coalesce(r.tokens, 0)), count(*) FROM trajectories t "
+    "LEFT JOIN resets r ON t.kind = 'reset' AND r.id = t.reset_id "
+    "WHERE t.kind <> 'eval' GROUP BY t.step, t.kind, t.fate = 'trained'";
+
+static void read_samples(sqlite3_stmt *row, rt_resets_run *run)
+{
+    int step = sqlite3_column_int(row, 0);
+    const char *kind = (const char *)sqlite3_column_text(row, 1);
+    bool trained = sqlite3_column_int(row, 2);
+    double tokens = sqlite3_column_double(row, 3);
+    if (trained)
+        run->tokens.trained += tokens;
+    else if (!strcmp(kind, "localize"))
+        run->tokens.judged += tokens;
+    else if (!strcmp(kind, "seed"))
+        run->tokens.seeds += tokens;
+    else
+        run->tokens.discarded += tokens;
+    for (int i = 0; i < run->marks_count; i++)
+        if (run->marks[i].step > step) {
+            run->marks[i].tokens += tokens;
+            run->marks[i].sequences += trained ? sqlite3_column_double(row, 4) : 0;
+        }
+}
+
+static const char means[] =
+    "SELECT (SELECT count(*) FROM steps), "
+    "(SELECT sum(value) FROM metrics WHERE step < (SELECT count(*) FROM steps) AND name IN "
+    "('seconds.sampling', 'seconds.training', 'seconds.weights', 'seconds.waiting')), "
+    "(SELECT avg(value) FROM metrics WHERE name = 'degenerate'), "
+    "(SELECT avg(value) FROM metrics WHERE name = 'degenerate.base'), "
+    "(SELECT avg(value) FROM metrics WHERE name = 'degenerate.reset'), "
+    "(SELECT sum(value) FROM metrics WHERE name = 'logprob.mismatched')";
+
+static double real_or_nan(sqlite3_stmt *row, int column)
+{
+    return sqlite3_column_type(row, column) == SQLITE_NULL ? NAN
+                                                           : sqlite3_column_double(row, column);
+}
+
+static void read_means(sqlite3_stmt *row, rt_resets_run *run)
+{
+    run->steps = sqlite3_column_int(row, 0);
+    run->seconds = run->steps ? sqlite3_column_double(row, 1) / run->steps : NAN;
+    run->degenerate = real_or_nan(row, 2);
+    run->base_flat = real_or_nan(row, 3);
+    run->reset_flat = real_or_nan(row, 4);
+    run->mismatched = sqlite3_column_double(row, 5);
+}
+
+static const char states[] =
+    "SELECT r.thought, length(t.thought_ends) / 4, r.oracle, r.successes, t.grade "
+    "FROM resets r LEFT JOIN trajectories t ON t.id = r.trajectory_id";
+
+static void read_state(sqlite3_stmt *row, rt_resets_run *run)
+{
+    int thought = sqlite3_column_int(row, 0), thoughts = sqlite3_column_int(row, 1);
+    if (thoughts == 0) {
+        run->at_prompt++;
         return;
-    int i = run->marks++;
-    run->version[i] = sqlite3_column_double(query, 0);
-    run->accuracy[i] = sqlite3_column_double(query, 1);
-    run->tokens[i] = sqlite3_column_double(query, 2);
-    run->seconds[i] = sqlite3_column_double(query, 3);
-}
-
-static void on_steps(sqlite3_stmt *query, rt_report_run *run)
-{
-    run->steps = sqlite3_column_int64(query, 0);
-    run->degenerate = sqlite3_column_double(query, 1);
-    run->sequences = sqlite3_column_int64(query, 2);
-}
-
-static void on_resets(sqlite3_stmt *query, rt_report_run *run)
-{
-    int64_t *to[] = {&run->resets, &run->visits, &run->successes, &run->passed,
-                     &run->known,  &run->exact,  &run->clean};
-    for (int i = 0; i < (int)RT_COUNT(to); i++)
-        *to[i] = sqlite3_column_int64(query, i);
-}
-
-static void on_position(sqlite3_stmt *query, rt_report_run *run)
-{
-    int bin = sqlite3_column_int(query, 0);
-    if (bin >= 0 && bin < RT_REPORT_BINS)
-        run->position[bin] = sqlite3_column_int64(query, 1);
-}
-
-/* Tokens of evaluations are sampled, too, but not for training: the metric leaves them out where
- * they have a step of their own; what was sampled while a version was evaluated belongs to a step. */
-static const struct {
-    const char *sql;
-    void (*row)(sqlite3_stmt *query, rt_report_run *run);
-} queries[] = {
-    {"SELECT e.step, e.value, "
-     "(SELECT coalesce(sum(length(response_ids) / 4 - CASE WHEN kind = 'reset' THEN "
-     "coalesce((SELECT tokens FROM resets r WHERE r.id = t.reset_id), 0) ELSE 0 END), 0) "
-     "FROM trajectories t WHERE t.step < e.step AND t.kind <> 'eval'), "
-     "(SELECT coalesce(sum(value), 0) FROM metrics m WHERE m.step < e.step AND m.name IN "
-     "('seconds.sampling', 'seconds.training', 'seconds.weights', 'seconds.waiting')) "
-     "FROM metrics e WHERE e.name = 'eval.sampled.accuracy' ORDER BY e.step",
-     on_mark},
-    {"SELECT (SELECT count(*) FROM steps), "
-     "(SELECT avg(value) FROM metrics WHERE name = 'degenerate'), "
-     "(SELECT count(*) FROM trajectories WHERE fate = 'trained')",
-     on_steps},
-    {"SELECT count(*), coalesce(sum(visits), 0), coalesce(sum(successes), 0), "
-     "coalesce(sum(successes > 0), 0), coalesce(sum(oracle > 0), 0), "
-     "coalesce(sum(thought = oracle), 0), coalesce(sum(thought <= oracle), 0) FROM resets",
-     on_resets},
-    {"SELECT min(9, 10 * (r.thought - 1) / max(1, length(t.thought_ends) / 4)) AS bin, count(*) "
-     "FROM resets r JOIN trajectories t ON t.id = r.trajectory_id GROUP BY 1",
-     on_position},
-};
-
-static int read_run(rt_report_run *run, const char *dir, rt_error *err)
-{
-    char *path = rt_format("%s/run.db", dir);
-    sqlite3 *db = NULL;
-    int code = sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL);
-    for (size_t i = 0; code == SQLITE_OK && i < RT_COUNT(queries); i++)
-        code = each_row(db, queries[i].sql, 0, queries[i].row, run);
-    int rc = code == SQLITE_OK
-                 ? RT_OK
-                 : rt_fail(err, RT_ERR_IO, "cannot read %s: %s", path, sqlite3_errmsg(db));
-    sqlite3_close(db);
-    rt_free(path);
-    return rc;
-}
-
-/* ---- folders --------------------------------------------------------------------------------- */
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static char **list_names(const char *dir, int *count)
-{
-    char **names = NULL;
-    *count = 0;
-    DIR *folder = opendir(dir);
-    for (struct dirent *entry; folder && (entry = readdir(folder));) {
-        if (entry->d_name[0] == '.' || strlen(entry->d_name) >= RT_REPORT_NAME)
-            continue;
-        size_t bytes = (size_t)*count * sizeof *names;
-        names = rt_realloc(names, bytes, bytes + sizeof *names);
-        names[(*count)++] = rt_strdup(entry->d_name);
     }
-    if (folder)
-        closedir(folder);
-    if (*count > 0)
-        qsort(names, (size_t)*count, sizeof *names, by_name);
-    return names;
+    /* Bin b holds positions from b / BINS up to (b + 1) / BINS, which thought 1 of n begins. */
+    run->states++;
+    run->at_start += thought <= 1;
+    run->position += (double)thought / thoughts;
+    run->bins[RT_MIN((thought - 1) * RT_RESETS_BINS / thoughts, RT_RESETS_BINS - 1)]++;
+    const char *grade = (const char *)sqlite3_column_text(row, 4);
+    int first = sqlite3_column_int(row, 2), passed = sqlite3_column_int(row, 3) > 0;
+    if (first > 0 && grade && strcmp(grade, "correct") != 0) {
+        bool clean = thought <= first;
+        run->known++;
+        run->exact += thought == first;
+        run->clean += clean;
+        run->passed_clean += clean && passed;
+        run->passed_late += !clean && passed;
+    }
 }
 
-static int add_run(rt_report *report, const char *dir, const char *regime, const char *method,
-                   const char *seed, rt_error *err)
+static int read_database(rt_resets_run *run, const char *path, rt_error *err)
 {
-    char *summary = rt_format("%s/summary.json", dir);
-    bool finished = rt_file_exists(summary) && strncmp(seed, "seed-", 5) == 0;
-    rt_free(summary);
+    sqlite3 *db = NULL;
+    int code = RT_OK;
+    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
+        code = rt_fail(err, RT_ERR_IO, "%s", sqlite3_errmsg(db));
+    const struct {
+        const char *sql;
+        row_reader *read;
+    } parts[] = {{evaluations, read_evaluation}, {samples, read_samples},
+                 {means, read_means}, {states, read_state}};
+    for (size_t i = 0; i < RT_COUNT(parts) && !code; i++)
+        code = each(db, parts[i].sql, parts[i].read, run, err);
+    sqlite3_close(db);
+    return code;
+}
+
+static int read_config(rt_resets_run *run, const char *path, rt_error *err)
+{
+    rt_config config;
+    int code = rt_config_load(&config, path, NULL, 0, err);
+    if (code)
+        return code;
+    snprintf(run->method, sizeof run->method, "%s", config.algorithm.name);
+    run->seed = config.run.seed;
+    run->rate = config.learner.lr;
+    rt_config_free(&config);
+    return RT_OK;
+}
+
+int rt_resets_read(rt_resets_run *run, const char *folder, const char *regime, rt_error *err)
+{
+    *run = (rt_resets_run){0};
+    snprintf(run->regime, sizeof run->regime, "%s", regime);
+    char *config = rt_format("%s/config.yaml", folder), *database = rt_format("%s/run.db", folder);
+    int code = read_config(run, config, err);
+    if (!code)
+        code = read_database(run, database, err);
+    if (!code && run->marks_count == 0)
+        code = rt_fail(err, RT_ERR_INPUT, "it has no evaluation");
+    rt_free(config);
+    rt_free(database);
+    return code ? rt_error_prefix(err, "run %s", folder) : RT_OK;
+}
+
+/* ---- a tree of runs -------------------------------------------------------------------------- */
+
+static int method_rank(const char *name)
+{
+    int rank = 0;
+    while (rt_resets_methods[rank] && strcmp(rt_resets_methods[rank], name))
+        rank++;
+    return rank;
+}
+
+static int compare(const void *left, const void *right)
+{
+    const rt_resets_run *a = left, *b = right;
+    int order = strcmp(a->regime, b->regime);
+    if (!order)
+        order = method_rank(a->method) - method_rank(b->method);
+    if (!order)
+        order = (a->rate > b->rate) - (a->rate < b->rate);
+    return order ? order : (a->seed > b->seed) - (a->seed < b->seed);
+}
+
+static int add(rt_resets_runs *runs, const char *folder, const char *regime, rt_error *err)
+{
+    char *done = rt_format("%s/summary.json", folder);
+    bool finished = rt_file_exists(done);
+    rt_free(done);
     if (!finished)
         return RT_OK;
-    if (report->count == report->capacity) {
-        int more = RT_MAX(64, 2 * report->capacity);
-        report->runs = rt_realloc(report->runs, (size_t)report->capacity * sizeof *report->runs,
-                                  (size_t)more * sizeof *report->runs);
-        report->capacity = more;
+    if (runs->count == runs->capacity) {
+        size_t old = (size_t)runs->capacity * sizeof *runs->all;
+        runs->capacity = runs->capacity ? 2 * runs->capacity : 64;
+        runs->all = rt_realloc(runs->all, old, (size_t)runs->capacity * sizeof *runs->all);
     }
-    rt_report_run *run = &report->runs[report->count];
-    *run = (rt_report_run){.seed = atoi(seed + 5)};
-    snprintf(run->regime, sizeof run->regime, "%s", regime);
-    snprintf(run->method, sizeof run->method, "%s", method);
-    int rc = read_run(run, dir, err);
-    report->count += rc == RT_OK;
-    return rc;
+    int code = rt_resets_read(&runs->all[runs->count], folder, regime, err);
+    runs->count += !code;
+    return code;
 }
 
-static int walk(rt_report *report, const char *dir, const char *const *names, int depth,
+/* Folders below `folder`: depth 0 are regimes, 1 methods, 2 runs. */
+static int walk(rt_resets_runs *runs, const char *folder, const char *regime, int depth,
                 rt_error *err)
 {
-    int count = 0, rc = RT_OK;
-    char **list = list_names(dir, &count);
-    for (int i = 0; i < count; i++) {
-        char *path = rt_format("%s/%s", dir, list[i]);
-        const char *below[3] = {names[0], names[1], NULL};
-        below[depth] = list[i];
-        if (!rc)
-            rc = depth == 2 ? add_run(report, path, names[0], names[1], list[i], err)
-                            : walk(report, path, below, depth + 1, err);
-        rt_free(path);
-        rt_free(list[i]);
+    DIR *dir = opendir(folder);
+    if (!dir)
+        return depth ? RT_OK : rt_fail(err, RT_ERR_IO, "there is no folder %s", folder);
+    int code = RT_OK;
+    for (struct dirent *entry; !code && (entry = readdir(dir));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        char *inner = rt_format("%s/%s", folder, entry->d_name);
+        if (depth < 2)
+            code = walk(runs, inner, depth ? regime : entry->d_name, depth + 1, err);
+        else
+            code = add(runs, inner, regime, err);
+        rt_free(inner);
     }
-    rt_free(list);
-    return rc;
+    closedir(dir);
+    return code;
 }
 
-int rt_report_read(rt_report *report, const char *root, rt_error *err)
+int rt_resets_load(rt_resets_runs *runs, const char *folder, rt_error *err)
 {
-    *report = (rt_report){0};
-    const char *names[3] = {NULL};
-    int rc = walk(report, root, names, 0, err);
-    if (!rc && report->count == 0)
-        rc = rt_fail(err, RT_ERR_INPUT, "no finished run below %s: run sh bench/resets.sh first",
-                     root);
-    if (rc)
-        rt_report_free(report);
-    return rc;
+    *runs = (rt_resets_runs){0};
+    int code = walk(runs, folder, NULL, 0, err);
+    if (!code && runs->count == 0)
+        code = rt_fail(err, RT_ERR_INPUT, "%s holds no finished run", folder);
+    if (code) {
+        rt_resets_free(runs);
+        return code;
+    }
+    qsort(runs->all, (size_t)runs->count, sizeof *runs->all, compare);
+    return RT_OK;
 }
 
-void rt_report_free(rt_report *report)
+void rt_resets_free(rt_resets_runs *runs)
 {
-    rt_free(report->runs);
-    *report = (rt_report){0};
+    rt_free(runs->all);
+    *runs = (rt_resets_runs){0};
 }

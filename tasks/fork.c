@@ -1,9 +1,9 @@
 /*
  * fork: a generated task to measure credit assignment on. Like `chain` a row of operations, of which
- * only some thoughts decide: the others (?) copy a value, and every thought may end in freely chosen
- * letters without meaning. With dead ends a wrong value stays wrong; without them half of the
- * decisive steps raise to at least (^) or lower to at most (_) a number, which makes wrong and right
- * values meet again.
+ * only some thoughts decide: the others add a letter, which is worth nothing, and every thought may end
+ * in freely chosen letters without meaning. With dead ends a wrong value stays wrong; without them half
+ * of the decisive steps raise to at least (^) or lower to at most (_) a number, which makes wrong and
+ * right values meet again.
  */
 #include "tasks/internal.h"
 
@@ -155,11 +155,21 @@ void rt_fork_results(const rt_chain_problem *problem, int *results)
 
 /* ---- drawing ----------------------------------------------------------------------------- */
 
+/* An easy step adds a letter, which is worth nothing: it only tells one place from another. */
+void rt_fork_step_print(rt_chain_step step, rt_buf *out)
+{
+    if (step.op == '?') {
+        rt_buf_addf(out, "+%c", 'a' + step.operand);
+    } else {
+        rt_buf_addf(out, "%c%d", step.op, step.operand);
+    }
+}
+
 static void print(const rt_chain_problem *problem, rt_buf *out)
 {
     rt_buf_addf(out, "%d", problem->start);
     for (int i = 0; i < problem->count; i++) {
-        rt_buf_addf(out, "%c%d", problem->steps[i].op, problem->steps[i].operand);
+        rt_fork_step_print(problem->steps[i], out);
     }
     if (problem->modulus != 10) {
         rt_buf_addf(out, "%%%d", problem->modulus);
@@ -195,10 +205,9 @@ static void draw_once(const rt_fork *fork, uint64_t stream, uint64_t at, rt_chai
         bool decides = (int)rt_below(fork->seed, stream, place,
                                      (uint32_t)(problem->count - i)) < wanted;
         wanted -= decides;
-        /* The digit behind ? changes nothing; it only tells one place of the problem from another. */
         problem->steps[i] = decides ? draw_decisive(fork, stream, place + 1)
-                                    : (rt_chain_step){'?', 1 + (int)rt_below(fork->seed, stream,
-                                                                             place + 1, 9)};
+                                    : (rt_chain_step){'?', (int)rt_below(fork->seed, stream,
+                                                                         place + 1, 26)};
     }
 }
 
@@ -236,8 +245,9 @@ void rt_fork_line(const rt_fork *fork, const rt_chain_problem *problem, int i, i
 {
     uint64_t stream = fork->stream + RT_STREAM_LETTERS;
     uint64_t place = (cursor * RT_CHAIN_THOUGHTS_MAX + (uint64_t)i) * RT_FORK_FILLER_MAX;
-    rt_chain_step step = problem->steps[i];
-    rt_buf_addf(out, "%d%c%d=%d", value, step.op, step.operand, result);
+    rt_buf_addf(out, "%d", value);
+    rt_fork_step_print(problem->steps[i], out);
+    rt_buf_addf(out, "=%d", result);
     for (int k = 0; k < fork->filler; k++) {
         char letter = (char)('a' + rt_below(fork->seed, stream, place + (uint64_t)k, 26));
         rt_buf_addf(out, k ? "%c" : ";%c", letter);
@@ -263,6 +273,19 @@ const char *rt_fork_solution(const rt_fork *fork, const rt_chain_problem *proble
 
 /* ---- reading ----------------------------------------------------------------------------- */
 
+static bool read_step(const char **text, rt_chain_step *step)
+{
+    if (!**text || !strchr("+-*^_", **text)) {
+        return false;
+    }
+    *step = (rt_chain_step){.op = *(*text)++};
+    if (step->op == '+' && islower((unsigned char)**text)) {
+        *step = (rt_chain_step){'?', *(*text)++ - 'a'};
+        return true;
+    }
+    return rt_read_number(text, &step->operand);
+}
+
 bool rt_fork_parse(const char *text, rt_chain_problem *problem)
 {
     *problem = (rt_chain_problem){.modulus = 10};
@@ -273,13 +296,9 @@ bool rt_fork_parse(const char *text, rt_chain_problem *problem)
     if (!rt_read_number(&text, &problem->start)) {
         return false;
     }
-    while (*text && strchr("+-*^_?", *text)) {
-        if (problem->count == RT_CHAIN_THOUGHTS_MAX) {
-            return false;
-        }
-        rt_chain_step *step = &problem->steps[problem->count++];
-        *step = (rt_chain_step){.op = *text++};
-        if (!rt_read_number(&text, &step->operand)) {
+    while (*text && strchr("+-*^_", *text)) {
+        if (problem->count == RT_CHAIN_THOUGHTS_MAX ||
+            !read_step(&text, &problem->steps[problem->count++])) {
             return false;
         }
     }
@@ -297,14 +316,11 @@ bool rt_fork_parse(const char *text, rt_chain_problem *problem)
 /* What a thought states; boxed -1: no box. False: not of the form "value op operand=result". */
 static bool read_thought(const char *text, rt_chain_step step, int *value, int *result, int *boxed)
 {
-    int operand = 0;
+    rt_chain_step said;
     *boxed = -1;
     rt_skip_space(&text);
-    if (!rt_read_number(&text, value) || *text++ != step.op) {
-        return false;
-    }
-    if (!rt_read_number(&text, &operand) || operand != step.operand ||
-        *text++ != '=' || !rt_read_number(&text, result)) {
+    if (!rt_read_number(&text, value) || !read_step(&text, &said) || said.op != step.op ||
+        said.operand != step.operand || *text++ != '=' || !rt_read_number(&text, result)) {
         return false;
     }
     if (*text == ';') {

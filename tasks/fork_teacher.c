@@ -100,8 +100,10 @@ void rt_fork_localize(const rt_fork *fork, const rt_config *config,
         rt_buf_addf(&prompt, "%s\n", line.data);
         if (i < first) {
             rt_chain_step step = problem->steps[i];
-            rt_buf_addf(&completion, "%d:%d%c%d=%d,%d", i + 1, value, step.op, step.operand,
-                        rt_fork_apply(problem->modulus, value, step), results[i]);
+            rt_buf_addf(&completion, "%d:%d", i + 1, value);
+            rt_fork_step_print(step, &completion);
+            rt_buf_addf(&completion, "=%d,%d", rt_fork_apply(problem->modulus, value, step),
+                        results[i]);
             int at = (int)completion.bytes;
             example->spans[example->spans_count++] =
                 (struct rt_span){at, at + 1, config->sft.verdict_weight};

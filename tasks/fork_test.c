@@ -55,6 +55,12 @@ static int cut(const char *text, const char **thoughts, rt_arena *arena)
     return count;
 }
 
+static bool easy(const char *thought)
+{
+    return thought[strspn(thought, "0123456789")] == '+' &&
+           thought[strspn(thought, "0123456789") + 1] >= 'a';
+}
+
 static void check_problem(const rt_taskset *set, const rt_problem *problem, rt_arena *arena)
 {
     const char *thoughts[RT_CHAIN_THOUGHTS_MAX];
@@ -110,15 +116,15 @@ static void oracle(void **state)
         const char *problem, *thoughts[3];
         int count, first;
     } cases[] = {
-        {"4+3?5^9", {"4+3=7", "7?5=7;xyz", " 7^9=9\\boxed{9}</thought>"}, 3, 0},
-        {"4+3?5^9", {"4+3=7;", "7?5=7", ""}, 3, 0},
-        {"4+3?5^9", {"4+3=8", "8?5=8", "8^9=9\\boxed{9}"}, 3, 1},
-        {"4+3?5^9", {"4+3=7", "7?5=8", "8^9=9\\boxed{9}"}, 3, 2},
-        {"4+3?5^9", {"4+3=7", "7?5q=7", "7^9=9\\boxed{9}"}, 3, 2},
-        {"4+3?5^9", {"4+3=7", "7?5=7", "7^9=9\\boxed{7}"}, 3, 3},
-        {"4+3?5^9", {"4+3=7", "7?6=7", "7^9=9\\boxed{9}"}, 3, 2},
-        {"4+3?5^9", {"4+3=7\\boxed{7}", "", ""}, 1, 1},
-        {"4+3?5^9", {"4+3=7;A", "", ""}, 1, 1},
+        {"4+3+q^9", {"4+3=7", "7+q=7;xyz", " 7^9=9\\boxed{9}</thought>"}, 3, 0},
+        {"4+3+q^9", {"4+3=7;", "7+q=7", ""}, 3, 0},
+        {"4+3+q^9", {"4+3=8", "8+q=8", "8^9=9\\boxed{9}"}, 3, 1},
+        {"4+3+q^9", {"4+3=7", "7+q=8", "8^9=9\\boxed{9}"}, 3, 2},
+        {"4+3+q^9", {"4+3=7", "7+5=7", "7^9=9\\boxed{9}"}, 3, 2},
+        {"4+3+q^9", {"4+3=7", "7+q=7", "7^9=9\\boxed{7}"}, 3, 3},
+        {"4+3+q^9", {"4+3=7", "7+r=7", "7^9=9\\boxed{9}"}, 3, 2},
+        {"4+3+q^9", {"4+3=7\\boxed{7}", "", ""}, 1, 1},
+        {"4+3+q^9", {"4+3=7;A", "", ""}, 1, 1},
         {"4_2*3%7", {"4_2=2", "2*3=6\\boxed{6}", "6+1=7"}, 3, 3},
         {"4_2*3%7", {"4_2=2", "2*3=6\\boxed{6}", ""}, 2, 0},
         {"4/2", {"4/2=2", "", ""}, 1, -1},
@@ -282,7 +288,7 @@ static void lost_states(void **state)
     rt_config config = fork_config();
     rt_fork fork = make(&config);
     rt_chain_problem problem;
-    assert_true(rt_fork_parse("4+3?2+1", &problem));
+    assert_true(rt_fork_parse("4+3+b+1", &problem));
     assert_true(rt_fork_value(&fork, &problem, (const char *[]){"nonsense"}, 1) == 0);
     assert_true(rt_fork_value(&fork, &problem, (const char *[]){"4+3=12"}, 1) == 0);
     assert_true(rt_fork_value(&fork, &problem, (const char *[]){"4+3=7\\boxed{7}"}, 1) == 0);
@@ -311,7 +317,7 @@ static void every_step(void **state)
         for (int k = 0; k <= count; k++) {
             double value = rt_oracle_value(set, &problem, thoughts, k);
             assert_true(fabs(value - pow(0.8, decisive)) < 1e-15);
-            decisive -= k < count && !strchr(thoughts[k], '?');
+            decisive -= k < count && !easy(thoughts[k]);
         }
         thoughts[0] = "1+1=3";
         assert_true(rt_oracle_value(set, &problem, thoughts, 1) == 0);

@@ -91,6 +91,7 @@ char *rt_solution_program(const char *solution, const char *delimiter);
 
 enum { RT_CHAIN_THOUGHTS_MAX = 64, RT_CHAIN_MODULUS_MAX = 1000, RT_CHAIN_KINDS_MAX = 26 };
 
+/* op: + - * of chain; fork also has ^ (at least), _ (at most) and ? (an easy step, operand its letter). */
 typedef struct rt_chain_step {
     char op;
     int operand;
@@ -161,6 +162,7 @@ void rt_fork_free(rt_fork *fork);
 int rt_fork_draw(const rt_fork *fork, int split, uint64_t index, rt_chain_problem *problem,
                  rt_error *err);
 int rt_fork_apply(int modulus, int value, rt_chain_step step);
+void rt_fork_step_print(rt_chain_step step, rt_buf *out);
 const char *rt_fork_text(const rt_chain_problem *problem, rt_arena *arena);
 bool rt_fork_parse(const char *text, rt_chain_problem *problem);
 /* Thought i as a line without box and delimiter; its letters are those of `cursor`. */
