@@ -320,7 +320,9 @@ static int open_loop(rt_actor *actor)
 static int start(rt_actor *actor)
 {
     const rt_config *config = actor->config;
-    int code = rt_compute_open(&actor->compute, config, actor->err);
+    int code = rt_graders_ready(config, actor->err);
+    if (code == RT_OK)
+        code = rt_compute_open(&actor->compute, config, actor->err);
     if (code == RT_OK)
         code = rt_weights_new(&actor->weights, &actor->compute.arch,
                               strcmp(config->model.dtype, "bf16") == 0 ? RT_BF16 : RT_F32,

@@ -158,7 +158,8 @@ static void grade(rt_compute *compute, rt_work *work, int index)
                         (size_t)(work->prefix_count - work->prompt_count), &text);
     rt_tokenizer_decode(compute->tokenizer, completion->ids, (size_t)count, &text);
     rt_verdict *verdict = &work->verdicts[index];
-    rt_grade_response(work->grader, text.data, text.bytes, work->gold, verdict, &work->error);
+    rt_grade_until(work->grader, text.data, text.bytes, work->gold, &compute->stop, verdict,
+                   &work->error);
     verdict->extracted[rt_utf8_valid(verdict->extracted, strlen(verdict->extracted))] = 0;
     rt_buf_free(&text);
 }

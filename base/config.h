@@ -19,10 +19,10 @@ extern "C" {
 
 /* One entry of `tasks:`. `task: NAME` at top level is short for a list of one. */
 typedef struct rt_task_config {
-    char *name;     /* built-in task (chain, fork) or a free name for a data file */
+    char *name;     /* built-in task (chain, fork, …) or a free name for a data file */
     char *data;     /* JSONL/JSON file; NULL for a built-in task */
     char *form;     /* gsm8k | svamp | plain (known by file content when empty) */
-    char *grader;   /* exact | number | choice | yesno | math | steps; "" = the task's own */
+    char *grader;   /* exact | number | choice | yesno | math | steps | countdown | code; "": the task's */
     char *field_problem, *field_answer, *field_solution; /* field names of `plain` data */
     char *prompt;   /* file with a prompt template ({problem} is replaced); "" = built in */
     double weight;  /* share of a batch, relative */
@@ -31,7 +31,8 @@ typedef struct rt_task_config {
     /* knobs of generated tasks */
     int64_t thoughts_min, thoughts_max, modulus;
     char *operations; /* of chain and fork: any of "+-*" */
-    int64_t decisive, filler; /* of fork, these and the rest */
+    int64_t size;             /* of path and table */
+    int64_t decisive, filler; /* of fork, these and the rest; of others filler, slip and hard */
     double slip, hard;
     bool dead_ends;
 } rt_task_config;

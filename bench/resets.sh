@@ -3,7 +3,7 @@
 # sequences, learning rates of their own, several seeds. One run at a time; run again it goes on where
 # it stopped. docs/science.md says what is measured and what came out.
 #   sh bench/resets.sh quick      minutes, one seed, two steps: shows that everything works
-#   sh bench/resets.sh            about 40 minutes on two cores: 5 regimes, 5 seeds
+#   sh bench/resets.sh            about 40 minutes on two idle cores: 8 regimes, 5 seeds
 #   sh bench/resets.sh full       hours: also other lengths, shares of decisive thoughts, base rates
 #   sh bench/resets.sh tune       chooses learning rates on seeds of its own → bench/resets/rates.txt
 #   sh bench/resets.sh report     the tables and plots of what is there
@@ -37,7 +37,7 @@ for program in "$retake" "$reader" "$tokenizer"; do
 done
 
 methods="grpo grpo_seqmean rrpo srpo srpo_oracle caro"
-regimes="dense sparse needles hard chain"
+regimes="chain slips6 slips12 facts12 dense sparse needles hard"
 seeds="1 2 3 4 5"
 rates="5e-5 1e-4 2e-4 4e-4"
 tuning_seeds="1001 1002"
@@ -49,8 +49,8 @@ quick)
     regimes="dense chain" seeds=1
     less="--set steps=2 --set algorithm.problems=2 --set eval.every=1 --set eval.problems=4"
     ;;
-full) regimes="$regimes $grid" ;;
-tune) seeds=$tuning_seeds ;;
+full) regimes="$regimes rare12 $grid" ;;
+tune) regimes="slips12 sparse" seeds=$tuning_seeds ;;
 esac
 regimes=${only_regimes:-$regimes} methods=${only_methods:-$methods}
 seeds=${only_seeds:-$seeds} rates=${only_rates:-$rates}
@@ -73,8 +73,39 @@ knobs() { # regime
     esac
 }
 
+# Regimes of the task chain: the model to start from, thoughts.
+on_chain() { # regime
+    case $1 in
+    chain) echo tiny 6 ;;
+    slips6) echo chain_slips 6 ;;
+    slips12) echo chain_slips 12 ;;
+    facts12) echo chain_facts 12 ;;
+    rare12) echo chain_rare 12 ;;
+    *) return 1 ;;
+    esac
+}
+
+# How careless the teacher of such a model is.
+careless() { # model
+    case $1 in
+    chain_slips) echo "--set sft.wrong_facts=1 --set sft.wrong_share=0.22" ;;
+    chain_facts) echo "--set sft.wrong_facts=0.25 --set sft.wrong_share=0.88" ;;
+    chain_rare) echo "--set sft.wrong_facts=1 --set sft.wrong_share=0.345" ;;
+    esac
+}
+
+model_of() { # regime
+    chained=$(on_chain "$1") || { echo "$models/$1"; return; }
+    model=${chained% *}
+    if [ "$model" = tiny ]; then echo deploy/models/tiny; else echo "$models/$model"; fi
+}
+
 settings() { # regime → --set … of its task
-    [ "$1" = chain ] && return 0
+    if chained=$(on_chain "$1"); then
+        printf '%s' "--set tasks.0.thoughts_min=${chained#* } --set tasks.0.thoughts_max=${chained#* }"
+        printf '%s' " --set tasks.0.grader=steps"
+        return
+    fi
     # shellcheck disable=SC2046
     set -- $(knobs "$1")
     decisive=$2
@@ -106,8 +137,24 @@ stage() { # name, config, model it begins with, settings…
     fi
 }
 
+# The shape of the embedded model, with room for judging twelve thoughts.
+warm_chain() { # model
+    [ "$1" = tiny ] && return 0
+    if [ ! -f "$models/shape/tokenizer.json" ]; then
+        mkdir -p "$models/shape"
+        sed 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 512/' \
+            deploy/models/tiny/config.json >"$models/shape/config.json"
+        cp deploy/models/tiny/tokenizer.json "$models/shape/"
+    fi
+    # shellcheck disable=SC2046
+    stage "$1" chain_warm "$models/shape" $(careless "$1")
+}
+
 warm() { # regime
-    [ "$1" = chain ] && return 0
+    if chained=$(on_chain "$1"); then
+        warm_chain "${chained% *}"
+        return
+    fi
     if [ ! -f "$models/empty/tokenizer.json" ]; then
         mkdir -p "$models/empty"
         cp bench/resets/model/config.json "$models/empty/"
@@ -124,7 +171,8 @@ warm() { # regime
 
 rate_of() { # regime, method
     like=$1
-    case $1 in t*d*b30) like=dense ;; t*d*b*) like=sparse ;; esac
+    # Chosen on one regime of each task.
+    if on_chain "$1" >/dev/null; then like=slips12; else like=sparse; fi
     awk -v regime="$like" -v method="$2" '$1 == regime && $2 == method { found = $3 }
         END { print found == "" ? "1e-4" : found }' bench/resets/rates.txt
 }
@@ -141,11 +189,9 @@ left() {
 one() { # folder, regime, method, seed, rate
     [ -f "$1/summary.json" ] && return 0
     mkdir -p "$(dirname "$1")"
-    if [ "$2" = chain ]; then
-        config=chain task=
-    else
-        config=run task="--set model.path=$models/$2 $(settings "$2")"
-    fi
+    config=run
+    on_chain "$2" >/dev/null && config=chain
+    task="--set model.path=$(model_of "$2") $(settings "$2")"
     # shellcheck disable=SC2086
     "$retake" run "bench/resets/$config.yaml" --run "$1" --quiet --json --set algorithm="$3" --set seed="$4" \
         --set learner.lr="$5" $task $less >"$1.out" 2>&1
@@ -209,8 +255,8 @@ case $mode in
 models)
     for regime in $regimes; do
         warm "$regime"
-        model=$models/$regime task=$(settings "$regime")
-        [ "$regime" = chain ] && model=deploy/models/tiny task="--task chain"
+        model=$(model_of "$regime") task=$(settings "$regime")
+        [ "$regime" = chain ] && task="--task chain $task"
         for how in "--temperature 1" --greedy; do
             # shellcheck disable=SC2086
             "$retake" eval "$model" $how --limit 1000 --json $task 2>/dev/null |

@@ -311,7 +311,14 @@ void rt_coordinator_saved(rt_coordinator *co)
         return;
     }
     co->ended = true;
-    rt_workers_stop(co, co->end_code ? "the run is stopped" : "the run is done");
+    const char *why = co->end_code ? "the run is stopped" : "the run is done";
+    rt_workers_stop(co, why);
+    const rt_learner_link *link = &co->link;
+    if (link->present) {
+        rt_record_worker(co, link->name, link->incarnation, "learner", link->status.host,
+                         link->joined_ms, why);
+    }
+    rt_coordinator_row(co, why);
     uv_stop(&co->loop);
 }
 

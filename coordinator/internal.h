@@ -152,6 +152,7 @@ size_t rt_store_waiting(const rt_store *store);
 /* Code and sentence of the failure that stopped the writer; 0: none. */
 int rt_store_failure(rt_store *store, rt_error *err);
 int rt_store_close(rt_store **store, rt_error *err); /* writes all that is waiting */
+int rt_store_reading(const char *dir, sqlite3 **db, rt_error *err); /* DIR/run.db beside a writer */
 
 /* ---- jobs and plans -------------------------------------------------------------------------- */
 
@@ -356,6 +357,7 @@ typedef struct rt_coordinator {
     int bucket;
     int64_t bucket_ns; /* since when */
     rt_tally run_tally, step_tally;
+    int64_t opened_ms; /* wall clock */
     int64_t progress_ns, step_ns;
     bool stall_told;
     int64_t restarts;         /* starts beyond the first, of any process of the run */
@@ -375,6 +377,7 @@ typedef struct rt_coordinator {
 int rt_coordinator_open(rt_coordinator *co, rt_error *err); /* all but sockets and the loop */
 void rt_coordinator_close(rt_coordinator *co);
 /* Counts a start of a process that the run has seen with another incarnation. */
+void rt_coordinator_row(rt_coordinator *co, const char *why); /* of workers; NULL: still here */
 void rt_coordinator_seen(rt_coordinator *co, const char *name, uint64_t incarnation);
 
 /* coordinator.c */

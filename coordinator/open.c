@@ -82,6 +82,13 @@ static void run_row(rt_coordinator *co, const char *key, const char *format, ...
     rt_store_put(co->store, row);
 }
 
+void rt_coordinator_row(rt_coordinator *co, const char *why)
+{
+    char host[RT_NAME_BYTES] = "";
+    gethostname(host, sizeof host - 1);
+    rt_record_worker(co, "coordinator", co->incarnation, "coordinator", host, co->opened_ms, why);
+}
+
 static void begin_or_go_on(rt_coordinator *co)
 {
     const rt_past *past = &co->past;
@@ -103,9 +110,8 @@ static void begin_or_go_on(rt_coordinator *co)
     run_row(co, "config", "%016" PRIx64, co->fingerprint);
     run_row(co, "steps", "%" PRId64, co->config->run.steps);
     run_row(co, "version", "%s", RT_VERSION);
-    char host[RT_NAME_BYTES] = "";
-    gethostname(host, sizeof host - 1);
-    rt_record_worker(co, "coordinator", co->incarnation, "coordinator", host, rt_wall_ms(), NULL);
+    co->opened_ms = rt_wall_ms();
+    rt_coordinator_row(co, NULL);
     co->restarts = past->processes_again;
     rt_coordinator_seen(co, "coordinator", co->incarnation);
     if (past->exists) {

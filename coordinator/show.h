@@ -14,11 +14,15 @@ typedef struct show_view {
 
 /* All rows of a query as objects; NULL and *err on failure. `?1` is bound to id. */
 json_t *rt_show_rows(const show_view *view, const char *sql, int64_t id, rt_error *err);
+/* Several tables, each with its name; `?1` is bound to id. */
+int rt_show_parts(const show_view *view, const char *const *names, const char *const *sql,
+                  int count, int64_t id, rt_error *err);
 void rt_show_json(rt_buf *out, const json_t *json);
 /* Texts beside the numbers: the prompt, and the response cut into its thoughts. */
 void rt_show_add_texts(const show_view *view, json_t *row);
 
 /* store_show_reset.c */
+int rt_show_resets(const show_view *view, rt_error *err); /* figures over all of the run */
 int rt_show_reset(const show_view *view, int64_t id, rt_error *err);
 /* The resets of a problem, complete; as text they are written too. */
 json_t *rt_show_problem_resets(const show_view *view, int64_t problem, rt_error *err);

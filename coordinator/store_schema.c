@@ -86,6 +86,8 @@ int rt_store_schema(sqlite3 *db, rt_error *err)
     rt_buf_addf(&sql,
                 "CREATE INDEX IF NOT EXISTS trajectories_step ON trajectories (step);"
                 "CREATE INDEX IF NOT EXISTS trajectories_problem ON trajectories (problem_id);"
+                "CREATE INDEX IF NOT EXISTS trajectories_reset ON trajectories (reset_id) "
+                "WHERE reset_id IS NOT NULL;"
                 "COMMIT;");
     int code = sqlite3_exec(db, sql.data, NULL, NULL, NULL);
     rt_buf_free(&sql);

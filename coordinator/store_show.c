@@ -338,8 +338,8 @@ static int show_problem(const show_view *view, int64_t id, rt_error *err)
 
 /* ---- steps, and the overview ----------------------------------------------------------------- */
 
-static int show_parts(const show_view *view, const char *const *names, const char *const *sql,
-                      int count, int64_t id, rt_error *err)
+int rt_show_parts(const show_view *view, const char *const *names, const char *const *sql,
+                  int count, int64_t id, rt_error *err)
 {
     json_t *whole = json_object();
     int rc = RT_OK;
@@ -380,7 +380,7 @@ static int show_step(const show_view *view, int64_t step, rt_error *err)
         "SELECT id, problem_id, kind, worker, version, reward, grade, advantage, "
         "length(response_ids) / 4 AS tokens, length(thought_ends) / 4 AS thoughts, \"end\", fate "
         "FROM trajectories WHERE step = ?1 ORDER BY id"};
-    return show_parts(view, names, sql, 2, step, err);
+    return rt_show_parts(view, names, sql, 2, step, err);
 }
 
 static int show_overview(const show_view *view, rt_error *err)
@@ -397,7 +397,7 @@ static int show_overview(const show_view *view, rt_error *err)
         "SELECT role, count(DISTINCT id) AS processes, count(*) AS starts FROM workers "
         "GROUP BY role "
         "ORDER BY role"};
-    return show_parts(view, names, sql, 5, 0, err);
+    return rt_show_parts(view, names, sql, 5, 0, err);
 }
 
 /* ---- which view ------------------------------------------------------------------------------ */
@@ -408,6 +408,8 @@ static int show(const show_view *view, const char *what, const char *id_text, rt
         return show_overview(view, err);
     } else if (strcmp(what, "steps") == 0) {
         return show_table(view, steps_sql, 0, err);
+    } else if (strcmp(what, "resets") == 0) {
+        return rt_show_resets(view, err);
     } else if (strcmp(what, "workers") == 0) {
         return show_table(view,
                           "SELECT id, role, host, datetime(joined, 'unixepoch') AS joined, "
@@ -427,7 +429,7 @@ static int show(const show_view *view, const char *what, const char *id_text, rt
     if (!one) {
         return rt_fail(err, RT_ERR_USAGE,
                        "there is no view %s; choose steps, step N, problem ID, "
-                       "trajectory ID, reset ID, workers or events",
+                       "trajectory ID, resets, reset ID, workers or events",
                        what);
     } else if (!id_text || end == id_text || *end) {
         return rt_fail(err, RT_ERR_USAGE, "%s needs a number: %s %s", what, what,
@@ -444,19 +446,12 @@ int rt_store_show(const char *dir, const char *const *what, int what_count, bool
                   rt_decode_fn *decode, void *context, rt_buf *out, rt_error *err)
 {
     rt_error local = {0};
-    char *path = rt_format("%s/run.db", dir);
     show_view view = {.decode = decode, .context = context, .out = out, .json = json};
-    int rc = RT_OK;
-    if (!rt_file_exists(path)) {
-        rc = rt_fail(&local, RT_ERR_INPUT, "%s has no run.db; give the folder of a run", dir);
-    } else if (sqlite3_open_v2(path, &view.db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK) {
-        rc = rt_fail(&local, RT_ERR_IO, "cannot open %s: %s", path, sqlite3_errmsg(view.db));
-    } else {
-        sqlite3_busy_timeout(view.db, 5000);
+    int rc = rt_store_reading(dir, &view.db, &local);
+    if (!rc) {
         rc = show(&view, what_count > 0 ? what[0] : "", what_count > 1 ? what[1] : NULL, &local);
     }
     sqlite3_close(view.db);
-    rt_free(path);
     if (rc && err) {
         *err = local;
     }

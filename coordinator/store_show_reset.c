@@ -28,6 +28,36 @@ static void add_line(rt_buf *out, const char *lead, const json_t *thought)
     rt_buf_addf(out, "\n");
 }
 
+/* Known: the task knows the first wrong thought of the rollout. Clean: the reset lies at or before it. */
+int rt_show_resets(const show_view *view, rt_error *err)
+{
+    static const char *const names[] = {"resets", "how good the choice was",
+                                        "named thought less first wrong one",
+                                        "position in the rollout", "fallbacks"};
+    static const char *const sql[] = {
+        "SELECT chosen_by, count(*) AS resets, sum(thought = 1) AS first_thought, "
+        "round(avg(thought), 2) AS thought, sum(visits) AS continuations, "
+        "round(1.0 * sum(successes) / sum(visits), 4) AS success, "
+        "round(avg(successes > 0), 4) AS pass, "
+        "round(avg(successes > 0 AND successes < visits), 4) AS mixed "
+        "FROM resets GROUP BY chosen_by",
+        "SELECT chosen_by, count(*) AS known, round(avg(thought = oracle), 4) AS exact, "
+        "round(avg(thought <= oracle), 4) AS clean, "
+        "round(avg(CASE WHEN thought <= oracle THEN successes > 0 END), 4) AS pass_clean, "
+        "round(avg(CASE WHEN thought > oracle THEN successes > 0 END), 4) AS pass_erroneous "
+        "FROM resets WHERE oracle > 0 GROUP BY chosen_by",
+        "SELECT chosen_by, max(-4, min(4, thought - oracle)) AS deviation, count(*) AS resets, "
+        "round(1.0 * sum(successes) / sum(visits), 4) AS success "
+        "FROM resets WHERE oracle > 0 GROUP BY 1, 2",
+        "SELECT r.chosen_by, "
+        "(10 * (r.thought - 1) / max(1, length(t.thought_ends) / 4)) * 10 || ' %' AS position, "
+        "count(*) AS resets, round(1.0 * sum(r.successes) / sum(r.visits), 4) AS success "
+        "FROM resets r JOIN trajectories t ON t.id = r.trajectory_id GROUP BY 1, 2 "
+        "ORDER BY 1, CAST(position AS INTEGER)",
+        "SELECT fallback, count(*) AS resets FROM resets WHERE fallback IS NOT NULL GROUP BY 1"};
+    return rt_show_parts(view, names, sql, 5, 0, err);
+}
+
 /* Row of a reset with its parent, its continuations and, if there was one, its localization. */
 static int complete(const show_view *view, json_t *reset, rt_error *err)
 {

@@ -5,7 +5,7 @@
 
 #include "coordinator/internal.h"
 
-static int open_reading(const char *dir, sqlite3 **db, rt_error *err)
+int rt_store_reading(const char *dir, sqlite3 **db, rt_error *err)
 {
     char *path = rt_format("%s/run.db", dir);
     int rc = RT_OK;
@@ -115,7 +115,7 @@ int rt_store_step(const char *dir, int64_t step, rt_arena *arena, rt_stored_step
 {
     sqlite3 *db = NULL;
     *out = (rt_stored_step){.loss = NAN, .grad_norm = NAN};
-    int rc = open_reading(dir, &db, err);
+    int rc = rt_store_reading(dir, &db, err);
     rc = rc ? rc : read_step(db, step, out, err);
     rc = rc ? rc : read_sequences(db, step, arena, out, err);
     sqlite3_close(db);

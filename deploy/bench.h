@@ -24,6 +24,10 @@ void bench_roof_free(bench_roof **roof);
 /* Seconds of all layers' matmuls, and of the head's, at so many rows; measured once and kept. */
 double bench_roof_layers(bench_roof *roof, int rows);
 double bench_roof_head(bench_roof *roof, int rows);
+/* Adds times of passes over the layers and the head, of at least so many seconds. Taken between
+ * rounds of what is held against them, so that a slow spell of the machine slows both. */
+void bench_roof_time(const bench_roof *roof, int rows, int head_rows, double seconds,
+                     bench_times *times);
 double bench_roof_layers_flops(const bench_roof *roof); /* of one row */
 double bench_roof_head_flops(const bench_roof *roof);
 size_t bench_roof_bytes(const bench_roof *roof);        /* of all matrices, packed */

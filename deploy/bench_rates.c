@@ -20,6 +20,11 @@ rt_sampling bench_sampling(const bench *b, int tokens)
     };
 }
 
+static double seconds_since(int64_t began)
+{
+    return (double)(rt_now_ns() - began) * 1e-9;
+}
+
 static int drain(rt_engine *engine, rt_error *err)
 {
     int left;
@@ -53,7 +58,7 @@ static int decode_round(const bench *b, rt_engine *engine, int batch, int round,
         rt_engine_stats before = rt_engine_get_stats(engine);
         int64_t began = rt_now_ns();
         left = rc = rt_engine_step(engine, err);
-        double seconds = (double)(rt_now_ns() - began) * 1e-9;
+        double seconds = seconds_since(began);
         rt_engine_stats after = rt_engine_get_stats(engine);
         /* full steps only: no prefill, the whole batch at work */
         if (after.tokens_prefill == before.tokens_prefill && before.active == batch && left > 0)
@@ -69,19 +74,22 @@ int bench_decode(const bench *b, int batch, bench_figure *figure, rt_error *err)
     int rc = rt_engine_new(&engine, b->net, b->tokenizer, batch, tokens, err);
     if (rc != 0)
         return rc;
-    bench_times times = {0};
+    bench_times times = {0}, roof = {0};
     int64_t end = rt_now_ns() + (int64_t)(b->seconds * 1e9);
-    for (int round = 0; rc == 0 && (round < 1 || rt_now_ns() < end); round++)
+    for (int round = 0; rc == 0 && (round < 1 || rt_now_ns() < end); round++) {
+        int64_t began = rt_now_ns();
         rc = decode_round(b, engine, batch, round, &times, err);
+        bench_roof_time(b->roof, batch, batch, seconds_since(began), &roof);
+    }
     rt_engine_free(&engine);
     double median = bench_times_median(&times);
     if (rc == 0 && median > 0) {
-        double roof = bench_roof_layers(b->roof, batch) + bench_roof_head(b->roof, batch);
-        *figure = (bench_figure){.tokens_per_second = batch / median, .share = roof / median,
-                                 .roof = "matmul"};
+        *figure = (bench_figure){.tokens_per_second = batch / median, .roof = "matmul",
+                                 .share = bench_times_median(&roof) / median};
         snprintf(figure->name, sizeof figure->name, "decode batch %d", batch);
     }
     bench_times_free(&times);
+    bench_times_free(&roof);
     return rc;
 }
 
@@ -100,7 +108,7 @@ int bench_prefill(const bench *b, bench_figure *figure, rt_error *err)
         return rc;
     rt_sampling sampling = bench_sampling(b, 1);
     int32_t *prompt = rt_alloc((size_t)length * sizeof *prompt);
-    bench_times times = {0};
+    bench_times times = {0}, roof = {0};
     int64_t end = rt_now_ns() + (int64_t)(b->seconds * 1e9);
     for (int round = 0; rc == 0 && (round < 3 || rt_now_ns() < end); round++) {
         for (int i = 0; i < prompts && rc == 0; i++) {
@@ -110,13 +118,14 @@ int bench_prefill(const bench *b, bench_figure *figure, rt_error *err)
         }
         int64_t began = rt_now_ns();
         rc = rc == 0 ? drain(engine, err) : rc;
-        bench_times_add(&times, (double)(rt_now_ns() - began) * 1e-9);
+        bench_times_add(&times, seconds_since(began));
+        bench_roof_time(b->roof, prompts * length, prompts, seconds_since(began), &roof);
     }
     double median = bench_times_median(&times);
-    double roof = bench_roof_layers(b->roof, prompts * length) + bench_roof_head(b->roof, prompts);
     *figure = (bench_figure){.name = "prefill", .tokens_per_second = prompts * length / median,
-                             .share = roof / median, .roof = "matmul"};
+                             .share = bench_times_median(&roof) / median, .roof = "matmul"};
     bench_times_free(&times);
+    bench_times_free(&roof);
     rt_free(prompt);
     rt_engine_free(&engine);
     return rc;
@@ -188,24 +197,26 @@ int bench_training(const bench *b, bench_figure *figure, rt_error *err)
     int rc = rt_trainer_new(&trainer, b->net, RT_MAX(BENCH_MICRO_TOKENS, m.sequences * m.length),
                             false, err);
     float *grad = b->ops->alloc(b->ops, b->weights->count * sizeof(float));
-    bench_times times = {0};
+    bench_times times = {0}, roof = {0};
+    /* the first response tokens of a group hang on one row */
+    int head_rows = m.groups * (BENCH_GROUP * (b->response - 1) + 1);
     int64_t end = rt_now_ns() + (int64_t)(b->seconds * 1e9);
     for (int round = 0; rc == 0 && (round < 4 || rt_now_ns() < end); round++) {
         int64_t began = rt_now_ns();
         rc = micro_pass(b, trainer, &m, grad, err);
-        if (round > 0) /* the first one touches fresh memory */
-            bench_times_add(&times, (double)(rt_now_ns() - began) * 1e-9);
+        if (rc != 0 || round == 0) /* the first one touches fresh memory */
+            continue;
+        bench_times_add(&times, seconds_since(began));
+        bench_roof_time(b->roof, m.rows, head_rows, seconds_since(began), &roof);
     }
     if (rc == 0) {
         double median = bench_times_median(&times);
-        /* the first response tokens of a group hang on one row */
-        int head_rows = m.groups * (BENCH_GROUP * (b->response - 1) + 1);
-        double roof =
-            3 * (bench_roof_layers(b->roof, m.rows) + bench_roof_head(b->roof, head_rows));
         *figure = (bench_figure){.name = "training", .tokens_per_second = m.rows / median,
-                                 .share = roof / median, .roof = "matmul"};
+                                 .share = 3 * bench_times_median(&roof) / median,
+                                 .roof = "matmul"};
     }
     bench_times_free(&times);
+    bench_times_free(&roof);
     if (trainer)
         rt_trainer_free(&trainer);
     b->ops->free(b->ops, grad);

@@ -64,6 +64,8 @@ typedef void cli_filter_fn(void *context, json_t **requests, json_t **answers, i
  * not kept waiting. */
 int cli_filter(cli_filter_fn *handle, void *context, int batch_max);
 json_t *cli_error_object(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* JSON holds UTF-8 only: a byte that is none becomes U+FFFD. */
+json_t *cli_json_text(const char *text, size_t bytes);
 /* Float that reads back to the same float32. */
 json_t *cli_json_float(float value);
 json_t *cli_json_ids(const int32_t *ids, int count);
@@ -79,6 +81,7 @@ int cmd_learner(int argc, char **argv);
 int cmd_actor(int argc, char **argv);
 int cmd_sft(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
+int cmd_correct(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_score(int argc, char **argv);

@@ -3,16 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "deploy/eval_run.h"
+#include "deploy/eval_session.h"
 
 #define SAMPLES_MAX 1024
 
 typedef struct options {
-    const char *task, *data, *method, *dtype, *device;
-    int64_t k, limit, seed, slots, threads;
+    eval_options common;
+    const char *method;
+    int64_t k;
     double temperature;
-    bool greedy, json;
-    cli_sets sets;
+    bool greedy;
 } options;
 
 /* ---- figures of one task, or of all ---------------------------------------------------------- */
@@ -104,8 +104,9 @@ static json_t *report_json(const report *r)
     return root;
 }
 
-static void print_json(const eval_run *run, const char *path, const options *o)
+static void print_json(const eval_session *session, const options *o)
 {
+    const eval_run *run = &session->run;
     report all = report_of(run, -1, "all");
     json_t *root = report_json(&all), *tasks = json_array();
     for (int t = 0; t < rt_taskset_tasks(run->tasks); t++) {
@@ -114,21 +115,13 @@ static void print_json(const eval_run *run, const char *path, const options *o)
         json_object_set_new(object, "task", json_string(one.name));
         json_array_append_new(tasks, object);
     }
-    char hash[33];
-    const rt_weights *weights = run->model->weights;
-    rt_hash_hex(rt_hash(weights->data, rt_weights_bytes(weights)), hash);
-    json_t *about =
-        json_pack("{s:s, s:s, s:s, s:i, s:f, s:I, s:f, s:f, s:o}", "model", path, "dtype", o->dtype,
-                  "weights_hash", hash, "k", run->k, "temperature", run->temperature, "seed",
-                  (json_int_t)run->seed, "seconds", run->seconds, "tokens_per_second",
-                  (double)run->tokens / RT_MAX(run->seconds, 1e-9), "tasks", tasks);
-    RT_ASSERT(about != NULL);
-    json_object_update(root, about);
-    json_decref(about);
-    char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    printf("%s\n", text);
-    free(text);
-    json_decref(root);
+    json_t *how = json_pack("{s:i, s:f, s:f, s:f, s:o}", "k", run->k, "temperature",
+                            run->temperature, "seconds", run->seconds, "tokens_per_second",
+                            (double)run->tokens / RT_MAX(run->seconds, 1e-9), "tasks", tasks);
+    RT_ASSERT(how != NULL);
+    json_object_update(root, how);
+    json_decref(how);
+    eval_session_print_json(session, o->method, root);
 }
 
 /* ---- as text --------------------------------------------------------------------------------- */
@@ -188,11 +181,9 @@ static void print_text(const eval_run *run)
 static int check_options(const options *o)
 {
     if (strcmp(o->method, "thoughts") != 0 && strcmp(o->method, "plain") != 0)
-        return cli_usage("--method is plain or thoughts, not \"%s\"", o->method);
+        return cli_usage("--method is plain, thoughts or correct, not \"%s\"", o->method);
     if (o->k < 1 || o->k > SAMPLES_MAX)
         return cli_usage("--k is 1 to %d", SAMPLES_MAX);
-    if (o->limit < 0 || o->slots < 1 || o->slots > 1 << 16 || o->threads < 0)
-        return cli_usage("--limit and --threads are 0 or more, --slots 1 to 65536");
     if (o->greedy && !isnan(o->temperature) && o->temperature > 0)
         return cli_usage("--greedy and --temperature exclude each other");
     if (o->temperature < 0 || o->temperature > 100)
@@ -200,7 +191,7 @@ static int check_options(const options *o)
     if (o->k > 1 && (o->greedy || o->temperature == 0))
         return cli_usage("greedy answers are all the same: --k %lld needs a temperature above 0",
                          (long long)o->k);
-    return 0;
+    return eval_options_check(&o->common);
 }
 
 static double choose_temperature(const options *o, const rt_config *config)
@@ -210,68 +201,69 @@ static double choose_temperature(const options *o, const rt_config *config)
     return o->greedy || o->k == 1 ? 0 : config->eval.temperature;
 }
 
-static int evaluate(const char *path, const options *o, const rt_config *config, rt_error *err)
+static int evaluate(const char *path, const options *o, rt_error *err)
 {
-    rt_taskset *tasks = NULL;
-    cli_model model = {0};
-    int rc = rt_taskset_load(&tasks, config, err);
-    if (rc == 0)
-        rc = cli_model_open(&model, path, o->dtype, o->device, o->threads, err);
+    eval_session session;
+    eval_run *run = &session.run;
+    int rc = eval_session_open(&session, path, &o->common, err);
     if (rc == 0) {
-        eval_run run = {
-            .config = config, .tasks = tasks, .model = &model, .stop = cli_catch_signals(),
-            .k = (int)o->k, .temperature = choose_temperature(o, config),
-            .seed = (uint64_t)(o->seed >= 0 ? o->seed : config->run.seed), .slots = (int)o->slots,
-            .plain = strcmp(o->method, "plain") == 0,
-        };
-        rc = eval_problems(&run, o->limit, err);
-        if (rc == 0)
-            rc = eval_answers(&run, err);
-        if (rc == 0 && o->json)
-            print_json(&run, path, o);
-        else if (rc == 0)
-            print_text(&run);
-        eval_run_free(&run);
-        cli_model_close(&model);
+        run->k = (int)o->k;
+        run->temperature = choose_temperature(o, &session.config);
+        run->plain = strcmp(o->method, "plain") == 0;
+        rc = eval_problems(run, o->common.limit, err);
     }
-    if (tasks)
-        rt_taskset_free(&tasks);
+    if (rc == 0)
+        rc = eval_answers(run, err);
+    if (rc == 0 && o->common.json)
+        print_json(&session, o);
+    else if (rc == 0)
+        print_text(run);
+    eval_session_close(&session);
     return rc;
 }
 
-int cmd_eval(int argc, char **argv)
+/* Method `correct` has options of its own: with it, the rest of the command line is that of the
+ * command `correct`, which goes to `rest`. */
+static bool method_correct(int argc, char **argv, char **rest, int *count)
+{
+    bool found = false;
+    *count = 0;
+    for (int i = 0; i < argc; i++) {
+        int words = strcmp(argv[i], "--method=correct") == 0;
+        if (i + 1 < argc && strcmp(argv[i], "--method") == 0)
+            words = strcmp(argv[i + 1], "correct") == 0 ? 2 : 0;
+        found = found || words > 0;
+        if (words == 0)
+            rest[(*count)++] = argv[i];
+        else
+            i += words - 1;
+    }
+    return found;
+}
+
+static const char about[] =
+    "Answers held-out problems and grades them: accuracy (Wilson interval over\n"
+    "problems), pass@k (unbiased, bootstrap interval over problems), majority\n"
+    "vote, self-consistency. A run folder brings its own config.yaml: tasks,\n"
+    "limits and seed are then those of the run. With --method correct it is the command\n"
+    "`retake correct`, with the options of that.";
+
+static int evaluate_thoughts(int argc, char **argv)
 {
     const char *path;
     int words;
-    options o = {.method = "thoughts", .device = "cpu", .k = 1, .seed = -1, .slots = 64, .temperature = NAN};
+    options o = {.common = EVAL_DEFAULTS, .method = "thoughts", .k = 1, .temperature = NAN};
     const cli_option list[] = {
-        {"--task", OPTION_TEXT, &o.task, "T", "built-in task (chain), or a name for --data"},
-        {"--data", OPTION_TEXT, &o.data, "FILE",
-         "JSONL or JSON of problems and answers; every record is used"},
-        {"--method", OPTION_TEXT, &o.method, "plain|thoughts",
-         "thoughts: with the caps on thoughts (default); plain: ends at the end token"},
+        {"--method", OPTION_TEXT, &o.method, "METHOD",
+         "plain: ends at the end token; thoughts: with their caps (default); correct"},
         {"--k", OPTION_INTEGER, &o.k, "K", "answers per problem (default 1)"},
-        {"--limit", OPTION_INTEGER, &o.limit, "N",
-         "problems per task (default: all; eval.problems of a generated task)"},
         {"--temperature", OPTION_REAL, &o.temperature, "T",
          "default: greedy for one answer, else eval.temperature"},
         {"--greedy", OPTION_FLAG, &o.greedy, NULL, "take the likeliest token"},
-        {"--seed", OPTION_INTEGER, &o.seed, "N",
-         "of the sampling (default: run.seed, which also chooses the problems)"},
-        {"--json", OPTION_FLAG, &o.json, NULL, "one JSON object"},
-        {"--set", OPTION_SETS, &o.sets, "KEY=VALUE",
-         "any config key: sampling.*, thoughts.*, tasks.0.* …"},
-        {"--slots", OPTION_INTEGER, &o.slots, "N", "sequences decoded together (default 64)"},
-        {"--dtype", OPTION_TEXT, &o.dtype, "f32|bf16", "weights in memory (default: model.dtype)"},
-        {"--device", OPTION_TEXT, &o.device, "cpu|ref", "backend (default cpu)"},
-        {"--threads", OPTION_INTEGER, &o.threads, "N", "default: all cores"},
+        EVAL_OPTIONS(o.common),
     };
     int rc = cli_parse(argc, argv, "eval MODEL --task T | --data F [--k K] [--limit N] [--json]",
-                       "Answers held-out problems and grades them: accuracy (Wilson interval over\n"
-                       "problems), pass@k (unbiased, bootstrap interval over problems), majority\n"
-                       "vote, self-consistency. A run folder brings its own config.yaml: tasks,\n"
-                       "limits and seed are then those of the run.",
-                       list, RT_COUNT(list), &path, &words, 1);
+                       about, list, RT_COUNT(list), &path, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
     if (words != 1)
@@ -279,15 +271,16 @@ int cmd_eval(int argc, char **argv)
     rc = check_options(&o);
     if (rc != 0)
         return rc;
-    rt_config config;
     rt_error err;
-    if (eval_config(&config, path, o.task, o.data, &o.sets, &err) != 0)
-        return cli_fail(&err);
-    if (!o.dtype)
-        o.dtype = config.model.dtype;
-    rc = evaluate(path, &o, &config, &err);
-    if (rc != 0)
-        rc = cli_fail(&err);
-    rt_config_free(&config);
+    return evaluate(path, &o, &err) == 0 ? 0 : cli_fail(&err);
+}
+
+int cmd_eval(int argc, char **argv)
+{
+    int count;
+    char **rest = rt_alloc((size_t)(argc + 1) * sizeof *rest);
+    int rc = method_correct(argc, argv, rest, &count) ? cmd_correct(count, rest)
+                                                      : evaluate_thoughts(argc, argv);
+    rt_free(rest);
     return rc;
 }

@@ -113,9 +113,9 @@ static int stats_endpoint(const char *given, rt_buf *endpoint, rt_error *err)
     return rc;
 }
 
-static int ask_once(void *socket, int64_t timeout_ms, rt_buf *answer)
+static int ask_once(void *socket, const char *question, int64_t timeout_ms, rt_buf *answer)
 {
-    if (zmq_send(socket, "stats", 5, 0) < 0)
+    if (zmq_send(socket, question, strlen(question), 0) < 0)
         return -1;
     zmq_pollitem_t item = {socket, 0, ZMQ_POLLIN, 0};
     if (zmq_poll(&item, 1, timeout_ms) <= 0)
@@ -144,13 +144,14 @@ static void print_stats(const rt_buf *answer, bool json, bool clear)
     fflush(stdout);
 }
 
-static int watch(void *socket, const char *endpoint, int64_t timeout_ms, bool json, bool repeat)
+static int watch(void *socket, const char *endpoint, const char *question, int64_t timeout_ms,
+                 bool json, bool repeat)
 {
     const atomic_bool *stop = repeat ? cli_catch_signals() : NULL;
     rt_buf answer = {0};
     int rc = 0;
     do {
-        if (ask_once(socket, timeout_ms, &answer) != 0) {
+        if (ask_once(socket, question, timeout_ms, &answer) != 0) {
             if (!stop || !atomic_load(stop)) {
                 fprintf(stderr,
                         "retake: no coordinator answers at %s; is the run over, or the endpoint "
@@ -170,7 +171,8 @@ static int watch(void *socket, const char *endpoint, int64_t timeout_ms, bool js
 
 int cmd_stats(int argc, char **argv)
 {
-    const char *given;
+    const char *given[3];
+    char question[64] = "stats";
     bool json = false, repeat = false;
     int64_t timeout_ms = 3000;
     const cli_option options[] = {
@@ -181,16 +183,20 @@ int cmd_stats(int argc, char **argv)
     };
     int words;
     int rc = cli_parse(
-        argc, argv, "stats ENDPOINT|RUN [--json] [--watch]",
-        "Asks a running coordinator: step, workers and what they wait for, leases, metrics.",
-        options, RT_COUNT(options), &given, &words, 1);
+        argc, argv, "stats ENDPOINT|RUN [reset ID] [--json] [--watch]",
+        "Asks a running coordinator: step, workers and what they wait for, leases, metrics.\n"
+        "reset ID: one reset state as JSON, also while its continuations are under way.",
+        options, RT_COUNT(options), given, &words, 3);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
-    if (words != 1)
-        return cli_usage("which run? usage: retake stats ENDPOINT|RUN");
+    if (words == 3 && strcmp(given[1], "reset") == 0) {
+        snprintf(question, sizeof question, "reset %s", given[2]);
+        json = true;
+    } else if (words != 1)
+        return cli_usage("which run? usage: retake stats ENDPOINT|RUN [reset ID]");
     rt_buf endpoint = {0};
     rt_error err;
-    if (stats_endpoint(given, &endpoint, &err) != 0)
+    if (stats_endpoint(given[0], &endpoint, &err) != 0)
         return cli_fail(&err);
     void *zmq = zmq_ctx_new();
     void *socket = zmq_socket(zmq, ZMQ_REQ);
@@ -199,7 +205,7 @@ int cmd_stats(int argc, char **argv)
     if (zmq_connect(socket, endpoint.data) != 0)
         rc = cli_usage("cannot connect to %s: %s", endpoint.data, zmq_strerror(zmq_errno()));
     else
-        rc = watch(socket, endpoint.data, timeout_ms, json, repeat);
+        rc = watch(socket, endpoint.data, question, timeout_ms, json, repeat);
     zmq_close(socket);
     zmq_ctx_term(zmq);
     rt_buf_free(&endpoint);

@@ -47,7 +47,7 @@ static rt_tokenizer *open_tokenizer(const char *dir, const char *model)
 static int check_words(const char *const *words, int count)
 {
     static const struct { const char *name; bool number; } views[] = {
-        {"steps", false}, {"workers", false}, {"events", false},
+        {"steps", false}, {"resets", false}, {"workers", false}, {"events", false},
         {"problem", true}, {"trajectory", true}, {"step", true}, {"reset", true},
     };
     if (count == 0)
@@ -63,7 +63,7 @@ static int check_words(const char *const *words, int count)
             return 0;
         }
     return cli_usage("nothing to show under \"%s\"; there are: steps, step N, problem ID, "
-                     "trajectory ID, reset ID, workers, events",
+                     "trajectory ID, resets, reset ID, workers, events",
                      words[0]);
 }
 
@@ -78,8 +78,8 @@ int cmd_show(int argc, char **argv)
          "tokenizer to read texts with (default: the run's)"},
     };
     int rc = cli_parse(argc, argv,
-                       "show RUN [steps | step N | problem ID | trajectory ID | reset ID | "
-                       "workers | events]",
+                       "show RUN [steps | step N | problem ID | trajectory ID | resets | "
+                       "reset ID | workers | events]",
                        "Reads the run store of a run folder, also while the run goes on.\n"
                        "Without more words: an overview.",
                        options, RT_COUNT(options), words, &count, WORDS_MAX);
@@ -87,7 +87,7 @@ int cmd_show(int argc, char **argv)
         return rc < 0 ? 0 : rc;
     if (count == 0)
         return cli_usage("which run? usage: retake show RUN [steps | step N | problem ID | "
-                         "trajectory ID | reset ID | workers "
+                         "trajectory ID | resets | reset ID | workers "
                          "| events]");
     rc = check_words(words + 1, count - 1);
     if (rc != 0)

@@ -23,25 +23,6 @@ static json_t *tokenize_text(const rt_tokenizer *tokenizer, const json_t *text)
     return answer;
 }
 
-/* JSON holds UTF-8 only: a byte that is none becomes U+FFFD. */
-static json_t *json_text(const char *text, size_t bytes)
-{
-    rt_buf clean = {0};
-    rt_buf_add(&clean, "", 0);
-    while (bytes > 0) {
-        size_t good = rt_utf8_valid(text, bytes);
-        rt_buf_add(&clean, text, good);
-        text += good, bytes -= good;
-        if (bytes > 0) {
-            rt_buf_add(&clean, "\xEF\xBF\xBD", 3);
-            text++, bytes--;
-        }
-    }
-    json_t *value = json_stringn(clean.data, clean.bytes);
-    rt_buf_free(&clean);
-    return value;
-}
-
 static json_t *detokenize(const rt_tokenizer *tokenizer, const json_t *list)
 {
     int count;
@@ -52,7 +33,7 @@ static json_t *detokenize(const rt_tokenizer *tokenizer, const json_t *list)
     rt_buf text = {0};
     rt_buf_add(&text, "", 0);
     rt_tokenizer_decode(tokenizer, ids, (size_t)count, &text);
-    json_t *answer = json_pack("{s:o}", "text", json_text(text.data, text.bytes));
+    json_t *answer = json_pack("{s:o}", "text", cli_json_text(text.data, text.bytes));
     rt_buf_free(&text);
     rt_free(ids);
     return answer;
@@ -190,6 +171,18 @@ int cmd_score(int argc, char **argv)
 /* ---- grade
  * --------------------------------------------------------------------------------------- */
 
+static json_t *verdict_json(const rt_verdict *verdict)
+{
+    json_t *answer = json_pack(
+        "{s:s, s:o, s:f}", "grade", rt_grade_name(verdict->grade), "extracted",
+        *verdict->extracted ? cli_json_text(verdict->extracted, strlen(verdict->extracted))
+                            : json_null(),
+        "reward", verdict->reward);
+    if (*verdict->detail)
+        json_object_set_new(answer, "detail", cli_json_text(verdict->detail, strlen(verdict->detail)));
+    return answer;
+}
+
 static void grade_batch(void *context, json_t **requests, json_t **answers, int count)
 {
     for (int i = 0; i < count; i++) {
@@ -206,11 +199,7 @@ static void grade_batch(void *context, json_t **requests, json_t **answers, int 
                                    &err) != 0)
             answers[i] = cli_error_object("%s", err.message);
         else
-            answers[i] = json_pack(
-                "{s:s, s:o, s:f}", "grade", rt_grade_name(verdict.grade), "extracted",
-                *verdict.extracted ? json_text(verdict.extracted, strlen(verdict.extracted))
-                                   : json_null(),
-                "reward", verdict.reward);
+            answers[i] = verdict_json(&verdict);
     }
 }
 
@@ -218,12 +207,14 @@ int cmd_grade(int argc, char **argv)
 {
     const char *grader = "math";
     const cli_option options[] = {
-        {"--grader", OPTION_TEXT, &grader, "G", "math (default), number, choice, exact, yesno or steps"},
+        {"--grader", OPTION_TEXT, &grader, "G",
+         "math (default), number, choice, exact, yesno, steps, countdown or code"},
     };
     int words;
     int rc = cli_parse(argc, argv, "grade [--grader G] < requests.jsonl",
                        "Filter: {\"response\", \"gold\"} → {\"grade\": correct|wrong|undecided, "
-                       "\"extracted\", \"reward\"}.",
+                       "\"extracted\", \"reward\"}; grader\n"
+                       "code: also \"detail\", and gold is a JSON text of tests (docs/guide.md).",
                        options, RT_COUNT(options), NULL, &words, 0);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
@@ -231,5 +222,7 @@ int cmd_grade(int argc, char **argv)
     rt_error err;
     if (rt_grade_response(grader, "", 0, "", &verdict, &err) != 0)
         return cli_fail(&err);
+    if (rt_grader_ready(grader, &err) != 0)
+        fprintf(stderr, "retake: %s; every grade will be undecided\n", err.message);
     return cli_filter(grade_batch, (void *)(uintptr_t)grader, 1);
 }

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RESAMPLES = 2000 };
+#define Z95 1.959963984540054 /* 97.5 % quantile of the normal distribution */
+
+enum { RESAMPLES = 2000, HALVINGS = 60 };
 
 int eval_ks(int k, int ks[EVAL_KS_MAX])
 {
@@ -100,7 +102,7 @@ eval_number eval_wilson(const double *values, int count)
     eval_number number = {mean(values, count), 0, 1};
     if (count <= 0)
         return number;
-    const double z = 1.959963984540054; /* 97.5 % quantile of the normal distribution */
+    const double z = Z95;
     double n = count, p = number.value;
     double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
     double half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n));
@@ -108,4 +110,37 @@ eval_number eval_wilson(const double *values, int count)
     number.low = p <= 0 ? 0 : RT_MAX(middle - half, 0.0);
     number.high = p >= 1 ? 1 : RT_MIN(middle + half, 1.0);
     return number;
+}
+
+/* How far the observed gain lies above the supposed one, in standard deviations: the likeliest share
+ * of downs q with this gain gives the variance. Falls in `gain`. */
+static double gain_score(double up, double down, double n, double gain)
+{
+    double b = (2 * n - up + down) * gain - up - down, c = -down * gain * (1 - gain);
+    double q = (sqrt(RT_MAX(b * b - 8 * n * c, 0.0)) - b) / (4 * n);
+    double variance = n * (2 * q + gain * (1 - gain)), above = up - down - n * gain;
+    return variance > 0 ? above / sqrt(variance) : above == 0 ? 0 : copysign(INFINITY, above);
+}
+
+/* The gain whose score is `wanted`. */
+static double gain_at(double up, double down, double n, double wanted)
+{
+    double low = -1, high = 1;
+    for (int i = 0; i < HALVINGS; i++) {
+        double middle = (low + high) / 2;
+        if (gain_score(up, down, n, middle) > wanted)
+            low = middle;
+        else
+            high = middle;
+    }
+    return (low + high) / 2;
+}
+
+eval_number eval_gain(int64_t up, int64_t down, int64_t count)
+{
+    RT_ASSERT(up >= 0 && down >= 0 && up + down <= count);
+    if (count == 0)
+        return (eval_number){0, -1, 1};
+    double n = (double)count, u = (double)up, d = (double)down;
+    return (eval_number){(u - d) / n, gain_at(u, d, n, Z95), gain_at(u, d, n, -Z95)};
 }

@@ -37,4 +37,9 @@ eval_number eval_bootstrap(const double *values, int count, uint64_t seed);
  * counting problems keeps it from being too narrow. */
 eval_number eval_wilson(const double *values, int count);
 
+/* Share of problems that a second answer gained over a first one to the same `count` problems: of
+ * them `up` went from wrong to right and `down` from right to wrong. Score interval for paired
+ * shares (Tango 1998): where nothing changed it is not a point, unlike a bootstrap's. */
+eval_number eval_gain(int64_t up, int64_t down, int64_t count);
+
 #endif

@@ -5,42 +5,7 @@
 
 #define PAGE 16
 #define PROGRESS_MS 3000
-
-/* ---- options that every evaluation has ------------------------------------------------------- */
-
-int eval_config(rt_config *config, const char *model, const char *task, const char *data,
-                const cli_sets *given, rt_error *err)
-{
-    const char *sets[SETS_MAX + 4];
-    char *made[4];
-    int count = 0;
-    if (task)
-        made[count++] = rt_format("task=%s", task);
-    if (data) {
-        if (!task)
-            made[count++] = rt_format("task=data");
-        made[count++] = rt_format("tasks.0.data=%s", data);
-        made[count++] = rt_format("tasks.0.eval_share=1");
-    }
-    int ours = count;
-    for (int i = 0; i < ours; i++)
-        sets[i] = made[i];
-    for (int i = 0; i < given->count; i++)
-        sets[count++] = given->items[i];
-    char *path = rt_format("%s/config.yaml", model);
-    int rc = rt_file_exists(path) ? rt_config_load(config, path, sets, count, err)
-                                  : rt_config_parse(config, "", 0, "--set", sets, count, err);
-    if (rc == 0 && config->tasks_count == 0) {
-        rc = rt_fail(err, RT_ERR_USAGE,
-                     "which task? give --task NAME or --data FILE (or a run folder, which "
-                     "has tasks of its own)");
-        rt_config_free(config);
-    }
-    rt_free(path);
-    for (int i = 0; i < ours; i++)
-        rt_free(made[i]);
-    return rc;
-}
+#define CACHE_BYTES ((int64_t)2 << 30)
 
 /* ---- problems -------------------------------------------------------------------------------- */
 
@@ -162,8 +127,8 @@ static int grade(driver *d, const rt_completion *c, rt_error *err)
     rt_buf_add(&text, "", 0);
     rt_tokenizer_decode(run->model->tokenizer, c->ids, (size_t)answer, &text);
     rt_verdict verdict;
-    int rc = rt_grade_response(item->problem.grader, text.data, text.bytes, item->problem.gold,
-                               &verdict, err);
+    int rc = rt_grade_until(item->problem.grader, text.data, text.bytes, item->problem.gold,
+                            run->stop, &verdict, err);
     rt_buf_free(&text);
     if (rc != 0)
         return rc;
@@ -186,20 +151,24 @@ void eval_progress_begin(eval_progress *p)
 }
 
 void eval_progress_show(eval_progress *p, int64_t done, int64_t wanted, const char *what,
-                        int64_t correct, int64_t tokens, bool last)
+                        double begun, int64_t correct, int64_t tokens, bool last)
 {
     int64_t now = rt_now_ns();
     int64_t every = p->live ? 500 : PROGRESS_MS;
-    if (!last && (now - p->shown_ns < every * 1000000 || done == 0))
+    if (!last && now - p->shown_ns < every * 1000000)
         return;
     p->shown_ns = now;
     double seconds = (double)(now - p->started_ns) * 1e-9;
-    double left = done > 0 ? seconds / (double)done * (double)(wanted - done) : 0;
-    fprintf(stderr, "%s%lld/%lld %s  correct so far %.1f %%  %.0f tok/s  %d:%02d left%s",
-            p->live ? "\r\033[K" : "", (long long)done, (long long)wanted, what,
-            100.0 * (double)correct / (double)RT_MAX(done, 1),
-            (double)tokens / RT_MAX(seconds, 1e-9), (int)left / 60, (int)left % 60,
-            p->live && !last ? "" : "\n");
+    fprintf(stderr, "%s%lld/%lld %s  %.0f tok/s", p->live ? "\r\033[K" : "", (long long)done,
+            (long long)wanted, what, (double)tokens / RT_MAX(seconds, 1e-9));
+    if (done > 0)
+        fprintf(stderr, "  correct so far %.1f %%", 100.0 * (double)correct / (double)done);
+    double worked = (double)done + begun;
+    if (worked > 0) {
+        double left = seconds / worked * ((double)wanted - worked);
+        fprintf(stderr, "  %d:%02d left", (int)left / 60, (int)left % 60);
+    }
+    fprintf(stderr, "%s", p->live && !last ? "" : "\n");
 }
 
 double eval_progress_end(const eval_progress *p, bool whole)
@@ -211,8 +180,8 @@ double eval_progress_end(const eval_progress *p, bool whole)
 
 static void progress(driver *d, bool last)
 {
-    eval_progress_show(&d->progress, d->done, d->wanted, "answers", d->correct, d->run->tokens,
-                       last);
+    eval_progress_show(&d->progress, d->done, d->wanted, "answers", 0, d->correct,
+                       d->run->tokens, last);
 }
 
 static int work(driver *d, rt_error *err)
@@ -263,6 +232,16 @@ rt_sampling eval_sampling(const eval_run *run)
     return sampling;
 }
 
+int eval_engine_new(rt_engine **engine, const eval_run *run, int64_t each, rt_error *err)
+{
+    const rt_arch *arch = &run->model->weights->arch;
+    int64_t token_bytes = (int64_t)arch->layers * arch->kv_heads * arch->head_size * 2 * 4;
+    int64_t longest = RT_MIN((int64_t)arch->context, each) + 2 * PAGE;
+    int64_t tokens = RT_MIN(run->slots * longest, CACHE_BYTES / RT_MAX(token_bytes, 1));
+    return rt_engine_new(engine, run->model->net, run->model->tokenizer, run->slots,
+                         RT_MAX(tokens, longest), err);
+}
+
 int eval_answers(eval_run *run, rt_error *err)
 {
     driver d = {.run = run, .sampling = eval_sampling(run)};
@@ -270,12 +249,9 @@ int eval_answers(eval_run *run, rt_error *err)
     for (int i = 0; i < run->count; i++)
         if (!run->items[i].left_out)
             longest = RT_MAX(longest, (int64_t)run->items[i].ids_count);
-    int64_t each = RT_MIN((int64_t)run->model->weights->arch.context,
-                          longest + run->config->sampling.max_tokens) + 2 * PAGE;
     d.wanted = (int64_t)(run->count - run->left_out) * run->k;
     run->slots = (int)RT_MIN((int64_t)run->slots, d.wanted);
-    int rc = rt_engine_new(&d.engine, run->model->net, run->model->tokenizer, run->slots,
-                           run->slots * each, err);
+    int rc = eval_engine_new(&d.engine, run, longest + run->config->sampling.max_tokens, err);
     if (rc != 0)
         return rc;
     eval_progress_begin(&d.progress);

@@ -36,9 +36,6 @@ typedef struct eval_run {
     int64_t tokens;           /* generated */
 } eval_run;
 
-/* The config of MODEL (a run folder has one) with --task, --data and --set over it. */
-int eval_config(rt_config *config, const char *model, const char *task, const char *data,
-                const cli_sets *given, rt_error *err);
 /* Lists the problems: `limit` of each task, 0 = all of a data file and eval.problems of a generated
  * task. */
 int eval_problems(eval_run *run, int64_t limit, rt_error *err);
@@ -46,6 +43,9 @@ int eval_problems(eval_run *run, int64_t limit, rt_error *err);
 int eval_answers(eval_run *run, rt_error *err);
 void eval_run_free(eval_run *run);
 
+/* An engine for run->slots sequences of up to `each` tokens (the context bounds them). Its cache has
+ * at most 2 GiB, more only where one sequence needs it; sequences wait for room then. */
+int eval_engine_new(rt_engine **engine, const eval_run *run, int64_t each, rt_error *err);
 /* How answers are sampled: run->temperature, the config's caps. */
 rt_sampling eval_sampling(const eval_run *run);
 /* Tokens of the answer without its end token. */
@@ -57,8 +57,9 @@ typedef struct eval_progress {
     bool live;
 } eval_progress;
 void eval_progress_begin(eval_progress *progress);
+/* begun: of what is not done, how much is, in units of what is counted; for the time left. */
 void eval_progress_show(eval_progress *progress, int64_t done, int64_t wanted, const char *what,
-                        int64_t correct, int64_t tokens, bool last);
+                        double begun, int64_t correct, int64_t tokens, bool last);
 /* Seconds it took; ends the line when the work was not done to its end. */
 double eval_progress_end(const eval_progress *progress, bool whole);
 

@@ -132,6 +132,66 @@ static void wilson_agrees_with_counts(void **state)
     assert_true(number.low < low && number.high > high);
 }
 
+/* Where nothing changed Tango's interval has a closed form. */
+static void gain_of_nothing_is_no_point(void **state)
+{
+    (void)state;
+    const double z2 = 1.959963984540054 * 1.959963984540054;
+    for (int n = 1; n <= 1000; n *= 10) {
+        eval_number gain = eval_gain(0, 0, n);
+        assert_true(gain.value == 0);
+        assert_true(fabs(gain.high - z2 / (n + z2)) < 1e-9);
+        assert_true(fabs(gain.low + z2 / (n + z2)) < 1e-9);
+    }
+    eval_number none = eval_gain(0, 0, 0);
+    assert_true(none.value == 0 && none.low == -1 && none.high == 1);
+}
+
+static void gain_is_symmetric_and_in_its_interval(void **state)
+{
+    (void)state;
+    const int n = 25;
+    for (int up = 0; up <= n; up++)
+        for (int down = 0; up + down <= n; down++) {
+            eval_number a = eval_gain(up, down, n), b = eval_gain(down, up, n);
+            assert_true(fabs(a.value - (double)(up - down) / n) < 1e-12);
+            assert_true(a.low >= -1 && a.low <= a.value + 1e-9);
+            assert_true(a.high <= 1 && a.high >= a.value - 1e-9);
+            assert_true(a.high - a.low > 0.05);
+            assert_true(fabs(a.low + b.high) < 1e-7 && fabs(a.high + b.low) < 1e-7);
+        }
+}
+
+/* All outcomes of n problems, each with its probability: how often does the interval hold the truth? */
+static double coverage(int n, double p_up, double p_down)
+{
+    double covered = 0;
+    for (int up = 0; up <= n; up++)
+        for (int down = 0; up + down <= n; down++) {
+            eval_number gain = eval_gain(up, down, n);
+            double log_p = lgamma(n + 1) - lgamma(up + 1) - lgamma(down + 1) -
+                           lgamma(n - up - down + 1) + up * log(p_up) + down * log(p_down) +
+                           (n - up - down) * log1p(-p_up - p_down);
+            if (gain.low <= p_up - p_down && p_up - p_down <= gain.high)
+                covered += exp(log_p);
+        }
+    return covered;
+}
+
+static void gain_covers_the_truth(void **state)
+{
+    (void)state;
+    /* counts are whole, so the level is met in the mean; one setting may be off by two points */
+    const double shares[][2] = {{0.1, 0.1}, {0.3, 0.1}, {0.5, 0.05}, {0.4, 0.4}, {0.2, 0.6}};
+    double mean = 0;
+    for (size_t i = 0; i < RT_COUNT(shares); i++) {
+        double one = coverage(40, shares[i][0], shares[i][1]);
+        assert_true(one > 0.93 && one < 0.97);
+        mean += one / (double)RT_COUNT(shares);
+    }
+    assert_true(fabs(mean - 0.95) < 0.01);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +201,9 @@ int main(void)
         cmocka_unit_test(majority_votes),
         cmocka_unit_test(bootstrap_is_a_function_of_its_seed),
         cmocka_unit_test(wilson_agrees_with_counts),
+        cmocka_unit_test(gain_of_nothing_is_no_point),
+        cmocka_unit_test(gain_is_symmetric_and_in_its_interval),
+        cmocka_unit_test(gain_covers_the_truth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

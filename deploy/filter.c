@@ -123,6 +123,24 @@ json_t *cli_error_object(const char *format, ...)
     return json_pack("{s:s}", "error", text);
 }
 
+json_t *cli_json_text(const char *text, size_t bytes)
+{
+    rt_buf clean = {0};
+    rt_buf_add(&clean, "", 0);
+    while (bytes > 0) {
+        size_t good = rt_utf8_valid(text, bytes);
+        rt_buf_add(&clean, text, good);
+        text += good, bytes -= good;
+        if (bytes > 0) {
+            rt_buf_add(&clean, "\xEF\xBF\xBD", 3);
+            text++, bytes--;
+        }
+    }
+    json_t *value = json_stringn(clean.data, clean.bytes);
+    rt_buf_free(&clean);
+    return value;
+}
+
 json_t *cli_json_float(float value)
 {
     return isfinite(value) ? json_real((double)value) : json_null();

@@ -21,6 +21,8 @@ static const cli_command commands[] = {
      "supervised fine-tuning, also from random weights", cmd_sft},
     {"eval", "MODEL --task T | --data F [--k K] [--limit N] [--json]",
      "accuracy, pass@k, majority@k", cmd_eval},
+    {"correct", "MODEL --task T | --data F [--level l1|l2|l3] [--safeguard]",
+     "verify answers, localize the first mistake, resample from it", cmd_correct},
     {"generate", "MODEL [--prompt TEXT] […]", "sample text, or a JSONL filter", cmd_generate},
     {"tokenize", "MODEL", "JSONL filter: text ↔ ids", cmd_tokenize},
     {"score", "MODEL [--temperature T]", "JSONL filter: log-probs of ids", cmd_score},

@@ -8,49 +8,35 @@
 /* Loops of LANES steps are what the compiler vectorizes; sums have one order all the same. */
 enum { BLOCK = 64, LANES = 16 };
 
+/* Passes over the vocabulary, which stand there for plain instructions and for AVX2. */
+#define PASS static inline __attribute__((always_inline))
+
 typedef struct rt_candidate {
     float weight;
     int32_t id;
 } candidate;
 
-void rt_sampler_init(rt_sampler *s, int v)
-{
-    s->v = v;
-    /* whole blocks: the tail stays 0 */
-    size_t room = ((size_t)v + BLOCK - 1) / BLOCK * BLOCK;
-    s->weights = rt_alloc(room * sizeof(float));
-    s->sums = rt_alloc(room / BLOCK * sizeof(double));
-    s->candidates = rt_alloc((size_t)v * sizeof(candidate));
-}
-
-void rt_sampler_drop(rt_sampler *s)
-{
-    rt_free(s->weights);
-    rt_free(s->sums);
-    rt_free(s->candidates);
-    memset(s, 0, sizeof(*s));
-}
-
 /* The largest logit; RT_ERR_MATH where one is not a number or none is finite. */
-static int find_max(const float *logits, int v, float *largest)
+PASS int find_max(const float *logits, int v, float *largest)
 {
     float max[LANES];
-    int bad = 0, whole = v / LANES * LANES;
+    int32_t bad = 0;
+    int whole = v / LANES * LANES;
+    for (int i = 0; i < v; i++) { /* above the bits of infinity, the sign apart */
+        int32_t bits;
+        memcpy(&bits, &logits[i], sizeof(bits));
+        bad |= 0x7f800000 - (bits & 0x7fffffff);
+    }
     for (int i = 0; i < LANES; i++)
         max[i] = -INFINITY;
     for (int b = 0; b < whole; b += LANES)
-        for (int i = 0; i < LANES; i++) {
-            float x = logits[b + i];
-            bad |= x != x;
-            max[i] = x > max[i] ? x : max[i];
-        }
-    for (int i = whole; i < v; i++) {
-        bad |= isnan(logits[i]);
+        for (int i = 0; i < LANES; i++)
+            max[i] = logits[b + i] > max[i] ? logits[b + i] : max[i];
+    for (int i = whole; i < v; i++)
         max[0] = logits[i] > max[0] ? logits[i] : max[0];
-    }
     for (int i = 1; i < LANES; i++)
         max[0] = max[i] > max[0] ? max[i] : max[0];
-    if (bad || !isfinite(max[0]))
+    if (bad < 0 || !isfinite(max[0]))
         return RT_ERR_MATH;
     *largest = max[0];
     return 0;
@@ -68,7 +54,7 @@ static int first_of(const float *logits, float max)
 /* exp for x ≤ 0 to about 2 units in the last place: x = n·ln 2 + r, a polynomial in r, n into the
  * exponent. Our own, so that the bits do not hang on the C library; no branches, so that it is
  * vectorized. Below −87 the result is held at e^−87, about the smallest normal float. */
-static inline float exp_negative(float x)
+PASS float exp_negative(float x)
 {
     const float round = 12582912.0f; /* 1.5·2^23: adding it rounds to an integer */
     x = x < -87.0f ? -87.0f : x;
@@ -89,7 +75,7 @@ static inline float exp_negative(float x)
     return p * scale;
 }
 
-static void weights_fill(rt_sampler *s, const float *logits, float max, float inverse)
+PASS void weights_fill(rt_sampler *s, const float *logits, float max, float inverse)
 {
     int whole = s->v / LANES * LANES;
     for (int b = 0; b < whole; b += LANES)
@@ -99,7 +85,7 @@ static void weights_fill(rt_sampler *s, const float *logits, float max, float in
         s->weights[i] = exp_negative((logits[i] - max) * inverse);
 }
 
-static double block_sum(const float *weights)
+PASS double block_sum(const float *weights)
 {
     double sums[4] = {0};
     for (int b = 0; b < BLOCK; b += 4)
@@ -109,12 +95,61 @@ static double block_sum(const float *weights)
 }
 
 /* Fills the sums of blocks and returns their total. */
-static double weights_sum(rt_sampler *s)
+PASS double weights_sum(rt_sampler *s)
 {
     double total = 0;
     for (int b = 0; b < s->v; b += BLOCK)
         total += s->sums[b / BLOCK] = block_sum(s->weights + b);
     return total;
+}
+
+/* Largest logit, weights, their total; temperature 0: only the first. */
+PASS int weigh(rt_sampler *s, const float *logits, double temperature, float *max, double *total)
+{
+    int rc = find_max(logits, s->v, max);
+    if (rc != 0 || temperature <= 0)
+        return rc;
+    weights_fill(s, logits, *max, (float)(1 / temperature));
+    *total = weights_sum(s);
+    return 0;
+}
+
+static int weigh_plain(rt_sampler *s, const float *logits, double temperature, float *max,
+                       double *total)
+{
+    return weigh(s, logits, temperature, max, total);
+}
+
+#if defined(__x86_64__)
+/* Twice the elements an instruction, each rounded as before: no fused multiply-add here. */
+__attribute__((target("avx2"))) static int weigh_avx2(rt_sampler *s, const float *logits,
+                                                      double temperature, float *max, double *total)
+{
+    return weigh(s, logits, temperature, max, total);
+}
+#endif
+
+void rt_sampler_init(rt_sampler *s, int v)
+{
+    s->v = v;
+    /* whole blocks: the tail stays 0 */
+    size_t room = ((size_t)v + BLOCK - 1) / BLOCK * BLOCK;
+    s->weights = rt_alloc(room * sizeof(float));
+    s->sums = rt_alloc(room / BLOCK * sizeof(double));
+    s->candidates = rt_alloc((size_t)v * sizeof(candidate));
+    s->weigh = weigh_plain;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2"))
+        s->weigh = weigh_avx2;
+#endif
+}
+
+void rt_sampler_drop(rt_sampler *s)
+{
+    rt_free(s->weights);
+    rt_free(s->sums);
+    rt_free(s->candidates);
+    memset(s, 0, sizeof(*s));
 }
 
 /* The token whose running sum passes target: blocks by their sums, then token by token. */
@@ -168,11 +203,11 @@ static int collect(rt_sampler *s, float floor, double *mass)
 /* Leaves only the kept tokens' weights; returns their sum. Sorting all of a large vocabulary is
  * slow, so only tokens above a floor are sorted; the floor is lowered until what must be kept is
  * surely above it. */
-static double truncate_weights(rt_sampler *s, int top_k, double top_p)
+static double truncate_weights(rt_sampler *s, int top_k, double top_p, double total)
 {
     static const float floors[] = {1e-2f, 1e-4f, 1e-7f, 0.0f};
     int k = top_k > 0 ? RT_MIN(top_k, s->v) : s->v, count = 0;
-    double total = weights_sum(s), mass = 0;
+    double mass = 0;
     for (size_t i = 0; i < RT_COUNT(floors); i++) {
         count = collect(s, floors[i], &mass);
         /* k of the whole are enough for top-k; without it the mass must reach top-p */
@@ -200,13 +235,13 @@ int rt_sample(rt_sampler *s, const float *logits, double temperature, int top_k,
               double u)
 {
     float max;
-    int rc = find_max(logits, s->v, &max);
+    double total = 0;
+    int rc = s->weigh(s, logits, temperature, &max, &total);
     if (rc != 0)
         return rc;
     if (temperature <= 0)
         return first_of(logits, max);
-    weights_fill(s, logits, max, (float)(1 / temperature));
-    bool cut = (top_k > 0 && top_k < s->v) || top_p < 1;
-    double total = cut ? truncate_weights(s, top_k, top_p) : weights_sum(s);
+    if ((top_k > 0 && top_k < s->v) || top_p < 1)
+        total = truncate_weights(s, top_k, top_p, total);
     return draw(s, u * total);
 }

@@ -13,6 +13,9 @@ typedef struct rt_sampler {
     float *weights;  // (v) exp((logit − max) / temperature), zeros up to a whole block
     double *sums;    // one a block of weights
     struct rt_candidate *candidates; // (v) of a truncated distribution
+    /* chosen for the processor; all give the same bits */
+    int (*weigh)(struct rt_sampler *sampler, const float *logits, double temperature, float *max,
+                 double *total);
 } rt_sampler;
 
 void rt_sampler_init(rt_sampler *sampler, int v);

@@ -280,23 +280,15 @@ static bool thought_right(const char *text, const rt_chain_problem *problem, int
     return !*text;
 }
 
-int rt_oracle_first_wrong(const char *task, const char *problem, const char *const *thoughts,
-                          int count)
+int rt_chain_first_wrong(const rt_chain_problem *problem, const char *const *thoughts, int count)
 {
-    rt_chain_problem parsed;
-    if (rt_fork_is(task)) {
-        return rt_fork_parse(problem, &parsed) ? rt_fork_first_wrong(&parsed, thoughts, count) : -1;
-    }
-    if (!rt_chain_is(task) || !rt_chain_parse(problem, &parsed)) {
-        return -1;
-    }
     /* What stands behind the last delimiter is often nothing. */
     while (count > 0 && !thoughts[count - 1][strspn(thoughts[count - 1], " \t\r\n")]) {
         count--;
     }
-    int value = parsed.start;
+    int value = problem->start;
     for (int i = 0; i < count; i++) {
-        if (i >= parsed.count || !thought_right(thoughts[i], &parsed, i, value, &value)) {
+        if (i >= problem->count || !thought_right(thoughts[i], problem, i, value, &value)) {
             return i + 1;
         }
     }

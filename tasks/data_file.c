@@ -154,6 +154,22 @@ static char *field(const json_t *record, const char *const *names, const char **
     return NULL;
 }
 
+/* The tests of a program may also stand there as an object. */
+static char *field_tests(const json_t *record, const char *const *names, const char **found)
+{
+    for (const char *const *name = names; *name; name++) {
+        const json_t *value = json_object_get(record, *name);
+        if (json_is_object(value)) {
+            char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(17));
+            char *copy = rt_strdup(text);
+            free(text);
+            *found = *name;
+            return copy;
+        }
+    }
+    return field(record, names, found);
+}
+
 static char *trimmed(const char *text, size_t bytes)
 {
     while (bytes && strchr(" \t\r\n", text[bytes - 1])) {
@@ -296,7 +312,9 @@ static int read_plain(const reader *in, const json_t *json, rt_record *record, r
     record->problem = field(json, rt_text_set(task->field_problem) ? mapped_problem : problems,
                             &found);
     problem = rt_text_set(task->field_problem) ? found : "problem";
-    char *gold = field(json, rt_text_set(task->field_answer) ? mapped_answer : answers, &found);
+    const bool code = rt_text_set(task->grader) && !strcmp(task->grader, "code");
+    char *gold = (code ? field_tests : field)(
+        json, rt_text_set(task->field_answer) ? mapped_answer : answers, &found);
     answer = rt_text_set(task->field_answer) ? found : "answer";
     if (!record->problem || !gold) {
         char what[200];
@@ -309,7 +327,9 @@ static int read_plain(const reader *in, const json_t *json, rt_record *record, r
     char *text = field(json, rt_text_set(task->field_solution) ? mapped_solution : solutions,
                        &found);
     if (text) {
-        record->solution = rt_solution_thoughts(text, strlen(text), record->gold, in->delimiter);
+        record->solution = code ? rt_solution_program(text, in->delimiter)
+                                : rt_solution_thoughts(text, strlen(text), record->gold,
+                                                       in->delimiter);
         rt_free(text);
     }
     return RT_OK;

@@ -86,6 +86,26 @@ static void plain(void **state)
     rt_records_free(&records);
 }
 
+static void programs(void **state)
+{
+    (void)state;
+    rt_records records;
+    rt_task_config task = {.name = "mine", .grader = "code", .field_answer = "checks"};
+    const char *text = "{\"problem\":\"a\",\"checks\":{\"asserts\":[\"assert f(1)\"],\"timeout_s\":0.1},"
+                       "\"solution\":\"def f(x):\\n    return x\\n\"}\n"
+                       "{\"problem\":\"b\",\"checks\":\" {\\\"asserts\\\":[\\\"1\\\"]} \"}";
+    assert_int_equal(parse_task(&records, text, task), 0);
+    assert_int_equal(records.count, 2);
+    assert_int_equal(rt_code_gold_check(records.items[0].gold, NULL), 0);
+    assert_non_null(strstr(records.items[0].gold, "assert f(1)"));
+    assert_string_equal(records.items[0].solution,
+                        "```python\ndef f(x):\n    return x\n```</thought>");
+    assert_string_equal(records.items[1].gold, "{\"asserts\":[\"1\"]}");
+    rt_records_free(&records);
+    task.grader = "math"; /* an object is an answer of this grader alone */
+    assert_true(parse_task(&records, text, task) < 0);
+}
+
 static void refused(const char *text, const char *place, const char *says)
 {
     rt_records records;
@@ -215,7 +235,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gsm8k), cmocka_unit_test(svamp), cmocka_unit_test(plain),
-        cmocka_unit_test(errors), cmocka_unit_test(bounded), cmocka_unit_test(prompts),
+        cmocka_unit_test(programs), cmocka_unit_test(errors), cmocka_unit_test(bounded),
+        cmocka_unit_test(prompts),
         cmocka_unit_test(published_gsm8k), cmocka_unit_test(published_svamp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

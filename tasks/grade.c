@@ -4,12 +4,15 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "tasks/sandbox.h"
+
 static const struct grader {
     const char *name;
-    void (*grade)(rt_text response, rt_text gold, rt_verdict *verdict);
+    void (*grade)(rt_text response, rt_text gold, rt_verdict *verdict); /* NULL: rt_grade_code */
 } graders[] = {
     {"exact", rt_grade_exact},   {"number", rt_grade_number}, {"choice", rt_grade_choice},
-    {"yesno", rt_grade_yesno},   {"math", rt_grade_math},     {"steps", rt_grade_steps},
+    {"yesno", rt_grade_yesno},   {"math", rt_grade_math},     {"countdown", rt_grade_countdown},
+    {"steps", rt_grade_steps},   {"code", NULL},
 };
 
 const char *rt_grade_name(int grade)
@@ -32,20 +35,50 @@ bool rt_grader_known(const char *grader)
     return find(grader) != NULL;
 }
 
+int rt_grader_ready(const char *grader, rt_error *err)
+{
+    const struct grader *found = find(grader);
+    return found && !found->grade ? rt_sandbox_ready(err) : RT_OK;
+}
+
+int rt_graders_ready(const rt_config *config, rt_error *err)
+{
+    for (int i = 0; i < config->tasks_count; i++) {
+        if (rt_grader_ready(config->tasks[i].grader, err)) {
+            rt_error_prefix(err, "task %s", config->tasks[i].name);
+            if (err) {
+                err->code = RT_ERR_USAGE; /* the config asks for what can't be had here */
+            }
+            return RT_ERR_USAGE;
+        }
+    }
+    return RT_OK;
+}
+
 int rt_grade_response(const char *grader, const char *response, size_t response_bytes,
                       const char *gold, rt_verdict *verdict, rt_error *err)
+{
+    return rt_grade_until(grader, response, response_bytes, gold, NULL, verdict, err);
+}
+
+int rt_grade_until(const char *grader, const char *response, size_t response_bytes,
+                   const char *gold, const atomic_bool *stop, rt_verdict *verdict, rt_error *err)
 {
     const struct grader *found = find(grader);
     *verdict = (rt_verdict){0};
     if (!found) {
-        return rt_fail(err, RT_ERR_USAGE,
-                       "grader \"%s\" is none of exact, number, choice, yesno, math, steps",
+        return rt_fail(err, RT_ERR_USAGE, "grader \"%s\" is none of " RT_GRADER_NAMES,
                        grader ? grader : "");
     }
     /* Answers stand at the end: of a longer text only the tail is read. */
     if (response_bytes > RT_RESPONSE_BYTES_MAX) {
         response += response_bytes - RT_RESPONSE_BYTES_MAX;
         response_bytes = RT_RESPONSE_BYTES_MAX;
+    }
+    if (!found->grade) {
+        rt_text tests = {gold, strnlen(gold, RT_CODE_GOLD_BYTES_MAX)};
+        rt_grade_code((rt_text){response, response_bytes}, tests, stop, verdict);
+        return RT_OK;
     }
     rt_text answer = {gold, strnlen(gold, RT_GOLD_BYTES_MAX)};
     found->grade((rt_text){response, response_bytes}, rt_text_trim(answer), verdict);

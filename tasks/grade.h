@@ -7,7 +7,11 @@
 
 #include "tasks/internal.h"
 
-enum { RT_RESPONSE_BYTES_MAX = 256 << 10, RT_GOLD_BYTES_MAX = 16 << 10 };
+enum {
+    RT_RESPONSE_BYTES_MAX = 256 << 10,
+    RT_GOLD_BYTES_MAX = 16 << 10,
+    RT_CODE_GOLD_BYTES_MAX = 512 << 10 /* travels in a lease, whose limit lies above */
+};
 
 typedef struct rt_text { /* a piece of text, not terminated */
     const char *at;
@@ -26,7 +30,14 @@ void rt_grade_number(rt_text response, rt_text gold, rt_verdict *verdict);
 void rt_grade_choice(rt_text response, rt_text gold, rt_verdict *verdict);
 void rt_grade_yesno(rt_text response, rt_text gold, rt_verdict *verdict);
 void rt_grade_math(rt_text response, rt_text gold, rt_verdict *verdict);
+void rt_grade_countdown(rt_text response, rt_text gold, rt_verdict *verdict);
 void rt_grade_steps(rt_text response, rt_text gold, rt_verdict *verdict);
+/* Sets the reward too: the share of tests that passed. */
+void rt_grade_code(rt_text response, rt_text gold, const atomic_bool *stop, rt_verdict *verdict);
+/* What stands between the last two lines that begin with ```, else the whole text. */
+rt_text rt_code_program(rt_text response);
+/* Line by line, without space at the ends of lines and blank lines at the end. */
+bool rt_code_output_same(rt_text output, rt_text expected);
 
 /* Grade of one answer against another, both bare LaTeX. */
 int rt_math_compare(rt_text answer, rt_text gold);

@@ -1,5 +1,6 @@
-/* Every grader on any response and any gold: no crash, no verdict outside the three. */
-#include "tasks/tasks.h"
+/* Every grader on any response and any gold: no crash, no verdict outside the three. Of `code`, which
+ * starts processes, what it reads: tests, the program in a response, outputs. */
+#include "tasks/grade.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    static const char *const names[] = {"exact", "number", "choice", "yesno", "math", "steps"};
+    static const char *const names[] = {"exact", "number", "choice",   "yesno",
+                                        "math",  "steps",  "countdown"};
     if (bytes < 2) {
         return 0;
     }
@@ -29,6 +31,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     rt_buf_addf(&boxed, "\\boxed{%s}", gold);
     rt_grade_response("math", boxed.data, boxed.bytes, gold, &verdict, NULL);
     rt_buf_free(&boxed);
+    rt_text text = {response, response_bytes}, program = rt_code_program(text);
+    RT_ASSERT(program.at >= text.at && program.at + program.bytes <= text.at + text.bytes);
+    RT_ASSERT(rt_code_output_same(text, text));
+    rt_code_output_same(text, (rt_text){gold, strlen(gold)});
+    rt_code_gold_check(gold, NULL);
     free(response);
     rt_free(gold);
     return 0;

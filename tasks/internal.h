@@ -18,6 +18,7 @@ enum {
     RT_STREAM_LOCALIZE,
     RT_STREAM_FORK,
     RT_STREAM_LETTERS,
+    RT_STREAM_PUZZLE,
 };
 
 /* NULL and "" both mean: not set. */
@@ -51,6 +52,9 @@ void rt_records_free(rt_records *records);
 /* ---- prompts ----------------------------------------------------------------------------- */
 
 bool rt_grader_known(const char *grader);
+#define RT_GRADER_NAMES "exact, number, choice, yesno, math, steps, countdown, code"
+/* Is this a list of tests that the grader code can read? The sentence says what is wrong. */
+int rt_code_gold_check(const char *gold, rt_error *err);
 /* Built-in template of a data task: closed steps and a boxed answer of the grader's kind. */
 char *rt_prompt_builtin(const char *grader, const char *delimiter);
 /* A built-in text by the name of its file in prompts/. */
@@ -79,6 +83,9 @@ const char *rt_prompt_apply(const char *template, const char *problem, rt_arena 
  * delimiter, the last one holding \boxed{gold} unless a box is there already. rt_free it. */
 char *rt_solution_thoughts(const char *solution, size_t bytes, const char *gold,
                            const char *delimiter);
+
+/* A worked solution that is a program: one thought, in a fence unless it has one. rt_free it. */
+char *rt_solution_program(const char *solution, const char *delimiter);
 
 /* ---- chain ------------------------------------------------------------------------------- */
 
@@ -118,6 +125,7 @@ bool rt_chain_parse(const char *text, rt_chain_problem *problem);
 /* results[i] = what thought i states; the last thought also holds the boxed answer. */
 const char *rt_chain_solution(const rt_chain_problem *problem, const int *results,
                               const char *delimiter, rt_arena *arena);
+int rt_chain_first_wrong(const rt_chain_problem *problem, const char *const *thoughts, int count);
 void rt_chain_results(const rt_chain_problem *problem, int *results);
 
 /* Digits at *text, at most seven; moves behind them. */

@@ -17,6 +17,9 @@ static const char *answer_form(const char *grader)
     if (!strcmp(grader, "number")) {
         return "a single number without units";
     }
+    if (!strcmp(grader, "countdown")) {
+        return "an expression such as (1+2)*3";
+    }
     return "nothing but the answer";
 }
 
@@ -24,7 +27,8 @@ char *rt_prompt_builtin(const char *grader, const char *delimiter)
 {
     const rt_fill fills[] = {{"{delimiter}", delimiter}, {"{form}", answer_form(grader)}};
     rt_buf text = {0};
-    rt_prompt_fill(&text, rt_prompt_text_find("solution"), fills, (int)RT_COUNT(fills));
+    const char *name = !strcmp(grader, "code") ? "program" : "solution";
+    rt_prompt_fill(&text, rt_prompt_text_find(name), fills, (int)RT_COUNT(fills));
     char *template = rt_strndup(text.data, text.bytes);
     rt_buf_free(&text);
     return template;
@@ -117,6 +121,17 @@ static void add_line(rt_buf *out, const char *line, size_t bytes)
     while (out->bytes > begin && strchr(" \t\r", out->data[out->bytes - 1])) {
         out->data[--out->bytes] = '\0';
     }
+}
+
+char *rt_solution_program(const char *solution, const char *delimiter)
+{
+    if (strstr(solution, delimiter)) {
+        return rt_strdup(solution);
+    }
+    size_t bytes = strlen(solution);
+    const char *end = bytes && solution[bytes - 1] == '\n' ? "" : "\n";
+    return strstr(solution, "```") ? rt_format("%s%s", solution, delimiter)
+                                   : rt_format("```python\n%s%s```%s", solution, end, delimiter);
 }
 
 char *rt_solution_thoughts(const char *solution, size_t bytes, const char *gold,

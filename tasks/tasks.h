@@ -4,6 +4,7 @@
  *
  * Threading: an rt_taskset is read-only after loading and may be shared. Graders are re-entrant,
  * bounded in time and memory on any input, and never fail: what they can't decide is RT_UNDECIDED.
+ * The grader `code` starts a child process for each test and waits for it (tasks/sandbox.h).
  */
 #ifndef RT_TASKS_H
 #define RT_TASKS_H
@@ -48,7 +49,7 @@ int rt_problem_get(const rt_taskset *set, int task, int split, int64_t index, rt
 int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_problem *problem,
                     rt_error *err);
 
-/* ---- careless teachers and localization examples of chain and fork (warm start) -------------------- */
+/* ---- careless teachers and localization examples of generated tasks (warm start) -------------------- */
 
 /* A supervised example: prompt, completion and, per completion byte span, a loss weight. */
 typedef struct rt_example {
@@ -62,7 +63,8 @@ typedef struct rt_example {
  * probability sft.wrong_share; with probability `localize` the example is a localization one (problem and
  * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}). `fork`: the
  * errors are those its own knobs slip and hard describe, and a judged line holds the right result and the
- * stated one, "7+5=2,3n". */
+ * stated one, "7+5=2,3n". The other generated
+ * tasks: with the errors of slip and hard, too. */
 int rt_example_next(const rt_taskset *set, const rt_config *config, int64_t cursor, double localize,
                     rt_arena *arena, rt_example *example, rt_error *err);
 
@@ -75,11 +77,21 @@ typedef struct rt_verdict {
     int grade;            /* enum rt_grade */
     double reward;        /* [0, 1]; undecided: 0 */
     char extracted[256];  /* what was taken as the answer, cut; "" = nothing found */
+    char detail[256];     /* what failed, where the grader says it (code); else "" */
 } rt_verdict;
 
-/* grader: exact | number | choice | yesno | math | steps. Unknown name: RT_ERR_USAGE. */
+/* grader: exact | number | choice | yesno | math | steps | countdown | code. Unknown name: RT_ERR_USAGE.
+ * `code` runs the response as a program and takes up to a minute; the others take no time. */
 int rt_grade_response(const char *grader, const char *response, size_t response_bytes,
                       const char *gold, rt_verdict *verdict, rt_error *err);
+/* The same, undecided within a tenth of a second once *stop is true. */
+int rt_grade_until(const char *grader, const char *response, size_t response_bytes,
+                   const char *gold, const atomic_bool *stop, rt_verdict *verdict, rt_error *err);
+/* Can this grader judge on this machine? RT_ERR_STATE and a sentence where `code` finds no Python or
+ * the kernel refuses the sandbox (its grades are undecided then); the others always can. */
+int rt_grader_ready(const char *grader, rt_error *err);
+/* The same for the graders of all tasks of a config; RT_ERR_USAGE. */
+int rt_graders_ready(const rt_config *config, rt_error *err);
 /* Content of the last (or first) \boxed{…}, braces balanced; false: none that is complete. */
 bool rt_boxed_last(const char *text, size_t bytes, const char **begin, size_t *content_bytes);
 bool rt_boxed_first(const char *text, size_t bytes, const char **begin, size_t *content_bytes);
@@ -128,9 +140,9 @@ const char *rt_verify_prompt(const rt_taskset *set, const rt_problem *problem,
  * the right answer (0 or 1 behind a box); −1: the task is no fork. */
 double rt_oracle_value(const rt_taskset *set, const rt_problem *problem, const char *const *thoughts,
                        int count);
-/* Exact first wrong thought (from 1) of a response to a built-in task's problem; 0: none is wrong;
- * −1: the task has no oracle. thoughts: text split at the delimiter. */
-int rt_oracle_first_wrong(const char *task, const char *problem, const char *const *thoughts, int count);
+/* Exact first wrong thought (from 1) of a response to a problem of the built-in task of this name; 0:
+ * none is wrong; −1: the task has no oracle. thoughts: text split at the delimiter. */
+int rt_oracle_first_wrong(const char *name, const char *problem, const char *const *thoughts, int count);
 
 #ifdef __cplusplus
 }

@@ -2,7 +2,8 @@
  * taskset: every task of a config, split into training and evaluation, mixed by weight. Which
  * problem stands where is a function of the seed and the position alone; nothing is remembered.
  */
-#include "tasks/internal.h"
+#include "tasks/countdown.h"
+#include "tasks/puzzle.h"
 
 #include <math.h>
 #include <string.h>
@@ -17,6 +18,7 @@ typedef struct task {
     rt_chain chain;
     rt_fork fork;       /* in place of chain where `forks` */
     bool forks;
+    rt_puzzle puzzle;   /* in place of both where it has a kind */
     rt_records records;
     uint32_t *rows[2];  /* record of each place, by split */
     int64_t counts[2];
@@ -48,22 +50,35 @@ static void split_records(task *one, const rt_task_config *config, uint64_t seed
     }
 }
 
+static bool gold_readable(const char *grader, const char *gold)
+{
+    rt_countdown problem;
+    rt_verdict verdict;
+    if (!strcmp(grader, "countdown")) {
+        return rt_countdown_parse(gold, &problem);
+    }
+    return !rt_grade_response(grader, gold, strlen(gold), gold, &verdict, NULL) &&
+           verdict.grade == RT_CORRECT;
+}
+
 /* An answer its grader can't read makes every response undecided: better said before the run. */
 static int check_golds(const task *one, const char *path, rt_error *err)
 {
+    for (int64_t i = 0; i < one->records.count && !strcmp(one->grader, "code"); i++) {
+        const rt_record *record = &one->records.items[i];
+        int code = rt_code_gold_check(record->gold, err);
+        if (code) {
+            rt_error_prefix(err, "%s:%lld", path, (long long)record->line);
+            return code;
+        }
+    }
     if (strcmp(one->grader, "number") && strcmp(one->grader, "choice") &&
-        strcmp(one->grader, "yesno")) {
+        strcmp(one->grader, "yesno") && strcmp(one->grader, "countdown")) {
         return RT_OK;
     }
     for (int64_t i = 0; i < one->records.count; i++) {
         const rt_record *record = &one->records.items[i];
-        rt_verdict verdict;
-        int code = rt_grade_response(one->grader, record->gold, strlen(record->gold), record->gold,
-                                     &verdict, err);
-        if (code) {
-            return code;
-        }
-        if (verdict.grade != RT_CORRECT) {
+        if (!gold_readable(one->grader, record->gold)) {
             return rt_fail(err, RT_ERR_INPUT,
                            "%s:%lld: the answer \"%.60s\" is nothing the grader \"%s\" can read; "
                            "set grader: math or exact for this task",
@@ -77,7 +92,7 @@ static int load_data(task *one, const rt_task_config *config, rt_taskset *set, r
 {
     if (rt_text_set(config->grader) && !rt_grader_known(config->grader)) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math, steps",
+                       "task %s: grader \"%s\" is none of " RT_GRADER_NAMES,
                        config->name, config->grader);
     }
     int code = rt_records_load(&one->records, config, set->delimiter, err);
@@ -91,19 +106,35 @@ static int load_data(task *one, const rt_task_config *config, rt_taskset *set, r
 
 static int load_generated(task *one, const rt_task_config *config, rt_taskset *set, rt_error *err)
 {
+    const rt_puzzle_kind *kind = rt_puzzle_kind_of(config->name);
     one->forks = rt_fork_is(config->name);
-    if (!one->forks && !rt_chain_is(config->name)) {
+    if (!kind && !one->forks && !rt_chain_is(config->name)) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "task %s is not built in (chain and fork are); give its records as data: FILE",
-                       config->name);
+                       "task %s is not built in (chain, fork, countdown, sort, path and table are); "
+                       "give its records as data: FILE", config->name);
     }
     one->generated = true;
     one->counts[RT_TRAIN] = one->counts[RT_EVAL] = GENERATED_COUNT;
-    one->grader = rt_strdup(rt_text_set(config->grader) ? config->grader : "exact");
+    one->grader = rt_strdup(rt_text_set(config->grader) ? config->grader
+                            : kind                     ? kind->grader
+                                                       : "exact");
     if (!rt_grader_known(one->grader)) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "task %s: grader \"%s\" is none of exact, number, choice, yesno, math, steps",
+                       "task %s: grader \"%s\" is none of " RT_GRADER_NAMES,
                        config->name, one->grader);
+    }
+    if (!strcmp(one->grader, "code")) {
+        return rt_fail(err, RT_ERR_USAGE, "task %s: the grader code needs tests from a data file, and "
+                       "this task is generated", config->name);
+    }
+    /* There gold is the problem, which no other grader can read, and elsewhere this one nothing. */
+    if ((kind && kind->open) != !strcmp(one->grader, "countdown")) {
+        return rt_fail(err, RT_ERR_USAGE,
+                       "task %s: the grader countdown goes with the task countdown, and it with no "
+                       "other", config->name);
+    }
+    if (kind) {
+        return rt_puzzle_init(&one->puzzle, kind, config, set->seed, err);
     }
     return one->forks ? rt_fork_init(&one->fork, config, set->seed, err)
                       : rt_chain_init(&one->chain, config, set->seed, err);
@@ -284,6 +315,10 @@ static int get_generated(const rt_taskset *set, const task *one, int split, int6
 {
     rt_chain_problem drawn;
     int results[RT_CHAIN_THOUGHTS_MAX];
+    if (one->puzzle.kind) {
+        return rt_puzzle_get(&one->puzzle, split, (uint64_t)index, set->delimiter, arena, problem,
+                             err);
+    }
     int code = one->forks ? rt_fork_draw(&one->fork, split, (uint64_t)index, &drawn, err)
                           : rt_chain_draw(&one->chain, split, (uint64_t)index, &drawn, err);
     if (code) {
@@ -443,6 +478,36 @@ static int fork_example(const rt_taskset *set, const task *one, const rt_config 
     return RT_OK;
 }
 
+static int puzzle_example(const rt_taskset *set, const task *one, const rt_config *config,
+                          int64_t cursor, double localize, const rt_problem *problem,
+                          rt_arena *arena, rt_example *example)
+{
+    uint64_t stream = one->stream + RT_STREAM_LOCALIZE + (1ull << 32);
+    if (rt_uniform(set->seed, stream, (uint64_t)cursor) < localize) {
+        rt_puzzle_localize(&one->puzzle, config, problem->problem, (uint64_t)cursor, arena, example);
+    } else {
+        example->completion = rt_puzzle_taught(&one->puzzle, problem->problem, (uint64_t)cursor,
+                                               set->delimiter, arena);
+    }
+    return RT_OK;
+}
+
+int rt_oracle_first_wrong(const char *name, const char *problem, const char *const *thoughts,
+                          int count)
+{
+    const rt_puzzle_kind *kind = rt_puzzle_kind_of(name);
+    rt_chain_problem parsed;
+    if (kind) {
+        return rt_puzzle_first_wrong(kind, problem, thoughts, count);
+    }
+    if (rt_fork_is(name)) {
+        return rt_fork_parse(problem, &parsed) ? rt_fork_first_wrong(&parsed, thoughts, count) : -1;
+    }
+    return rt_chain_is(name) && rt_chain_parse(problem, &parsed)
+               ? rt_chain_first_wrong(&parsed, thoughts, count)
+               : -1;
+}
+
 double rt_oracle_value(const rt_taskset *set, const rt_problem *problem, const char *const *thoughts,
                        int count)
 {
@@ -485,6 +550,9 @@ int rt_example_next(const rt_taskset *set, const rt_config *config, int64_t curs
     }
     const task *one = &set->tasks[problem.task];
     example->prompt = problem.prompt;
+    if (one->puzzle.kind) {
+        return puzzle_example(set, one, config, cursor, localize, &problem, arena, example);
+    }
     if (one->forks) {
         return fork_example(set, one, config, cursor, localize, &problem, arena, example);
     }

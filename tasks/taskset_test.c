@@ -343,6 +343,9 @@ static void refusals(void **state)
     config.tasks[0].grader = "guess";
     assert_int_equal(rt_taskset_load(&set, &config, &err), RT_ERR_USAGE);
     config = chain_config();
+    config.tasks[0].grader = "code";
+    assert_int_equal(rt_taskset_load(&set, &config, &err), RT_ERR_USAGE);
+    config = chain_config();
     config.tasks[0].data = "/nowhere/at.jsonl";
     assert_int_equal(rt_taskset_load(&set, &config, &err), RT_ERR_IO);
     assert_non_null(strstr(err.message, "/nowhere/at.jsonl"));

@@ -205,155 +205,178 @@ static int visible(const block *b, int item)
     return b->at[item / b->group].position % RT_PAGE + 1;
 }
 
-/* Rows of the block's heads, gathered: to (items, ld), zero between s and ld. */
-static void gather_items(const block *b, float *to, size_t ld, const float *from, size_t from_ld)
+/* Rows of the block's heads, gathered: to (items, wide), zero between s and wide. */
+static void gather_items(const block *b, float *to, const float *from, size_t from_ld)
 {
     for (int r = 0; r < b->rows; r++) {
         const float *row = from + (size_t)r * from_ld + (size_t)(b->head * b->group) * b->s;
-        for (int g = 0; g < b->group; g++, row += b->s, to += ld) {
-            memcpy(to, row, b->s * sizeof(float));
-            memset(to + b->s, 0, (ld - b->s) * sizeof(float));
-        }
+        for (int g = 0; g < b->group; g++, row += b->s, to += b->wide)
+            for (size_t d = 0; d < b->s; d += 16)
+                vstore(to + d, vload_to(row + d, (int)(b->s - d)));
     }
 }
 
 /* ---- forward -------------------------------------------------------------------------------- */
 
-/* scores (items, ld) = q · Kᵀ for all pages of the block. */
-static void block_scores(const block *b, float *scores, size_t ld, const float *q)
+/* scores (items, ld) = q (items, q_ld) · Kᵀ for all pages of the block. */
+static void block_scores(const block *b, float *scores, size_t ld, const float *q, size_t q_ld)
 {
     int together = panels_at_once(b->items);
     for (int page = 0; page <= b->last;) {
-        int np = b->last + 1 - page >= together ? together : 1;
-        tile_args t = {.a = q, .a_row = b->wide, .a_step = 1, .b_row = RT_PAGE, .c_row = ld,
+        int np = RT_MIN(together, b->last + 1 - page);
+        const void *k[TILE_PANELS];
+        tile_args t = {.a = q, .a_row = q_ld, .a_step = 1, .b = k, .b_row = RT_PAGE, .c_row = ld,
                        .c = scores + (size_t)page * RT_PAGE, .depth = (int)b->s,
                        .columns = np * RT_PAGE};
         for (int p = 0; p < np; p++)
-            t.b[p] = block_page(b, page + p);
-        tile_rows(t, b->items, np, B_F32);
+            k[p] = block_page(b, page + p);
+        tile_rows(&t, b->items, np, B_F32);
         page += np;
     }
 }
 
-/* Scores of one item become exp(score·scale − max); stats = (max, sum). */
-static void softmax_item(float *scores, int pages, int seen, float scale, float stats[2])
+/* The largest score·scale of an item; what lies beyond `seen` on its last page does not count. */
+static float score_max(const float *scores, int pages, int seen, vf scale)
 {
-    vf top = vset1(-INFINITY), sum = vzero(), by = vset1(scale);
+    vf top = vset1(-INFINITY);
+    const float *last = scores + (size_t)(pages - 1) * RT_PAGE;
+    for (const float *at = scores; at < last; at += RT_PAGE)
+        top = vmax(top, vmul(vload(at), scale));
+    return vmaxall(vmax(top, vkeep(vmul(vload(last), scale), vset1(-INFINITY), seen)));
+}
+
+/* Scores of an item become exp(score·scale − max), 0 beyond `seen`; returns their sum. The slots
+ * beyond do not go through the exponential as −∞: it would be 0 as well, but by an underflow, which
+ * costs a processor more than an ordinary result. */
+static float score_exp(float *scores, int pages, int seen, vf scale, float max)
+{
+    vf sum = vzero(), shift = vset1(max);
     float *last = scores + (size_t)(pages - 1) * RT_PAGE;
-    for (float *at = scores; at <= last; at += RT_PAGE) {
-        vf a = vmul(vload(at), by);
-        a = at == last ? vkeep(a, vset1(-INFINITY), seen) : a;
-        vstore(at, a);
-        top = vmax(top, a);
-    }
-    float max = vmaxall(top);
-    for (float *at = scores; at <= last; at += RT_PAGE) {
-        vf a = vexp(vsub(vload(at), vset1(max)));
+    for (float *at = scores; at < last; at += RT_PAGE) {
+        vf a = vexp_below(vsub(vmul(vload(at), scale), shift));
         vstore(at, a);
         sum = vadd(sum, a);
     }
-    stats[0] = max;
-    stats[1] = vsum(sum);
+    vf end = vexp_below(vsub(vkeep(vmul(vload(last), scale), shift, seen), shift));
+    end = vkeep(end, vzero(), seen);
+    vstore(last, end);
+    return vsum(vadd(sum, end));
+}
+
+/* Softmax of all items before it is divided by its sums; stats (items, 2) = (max, sum). One step
+ * of all items after the other, so that none waits for the last one's end. */
+static void block_softmax(const block *b, float *scores, size_t ld, float *stats)
+{
+    int pages = b->last + 1;
+    vf scale = vset1(1.0f / sqrtf((float)b->s));
+    for (int i = 0; i < b->items; i++)
+        stats[2 * i] = score_max(scores + (size_t)i * ld, pages, visible(b, i), scale);
+    for (int i = 0; i < b->items; i++)
+        stats[2 * i + 1] =
+            score_exp(scores + (size_t)i * ld, pages, visible(b, i), scale, stats[2 * i]);
+}
+
+/* Panel d of values covers columns 16·d …; the last one is moved left to end at S, so that it needs
+ * no mask (columns covered twice get the same bits twice). Heads of less than 16 take the
+ * ragged way below. */
+RT_INLINE size_t panel_column(size_t s, size_t d)
+{
+    return s >= 16 ? RT_MIN(16 * d, s - 16) : 0;
 }
 
 /* The pages' share of p · V for some items and panels of 16 columns: as tile, but rows of B
  * are found through the page table and chains stay in registers from page to page. */
 typedef struct value_args {
-    const float *p;    /* (items, ld) */
-    size_t ld, s;
+    const float *p;     /* (items, ld) */
+    size_t ld, s, panel; /* panel: the first of them */
     const block *b;
-    size_t column[2];  /* first column of each panel */
-    float *to[2];      /* (items, 16) each */
-    int positions;     /* 0 … positions − 1 */
+    float *to;          /* of the first panel */
+    size_t to_ld;
+    int positions;      /* 0 … positions − 1 */
 } value_args;
 
 RT_KERNEL void value_tile(const value_args *t, int mr, int np)
 {
-    vf acc[TILE_ROWS][2];
+    vf acc[TILE_ROWS][TILE_PANELS];
     size_t s = t->s, ld = t->ld;
     UNROLL(12)
-    for (int i = 0; i < mr; i++)
+    for (int i = 0; i < mr; i++) {
+        UNROLL(8)
         for (int p = 0; p < np; p++)
             acc[i][p] = vzero();
+    }
     for (int first = 0; first < t->positions; first += RT_PAGE) {
         const float *v = block_page(t->b, first / RT_PAGE) + RT_PAGE * s;
         const float *a = t->p + first;
         int count = RT_MIN(RT_PAGE, t->positions - first);
         for (int j = 0; j < count; j++, v += s, a++) {
-            vf x[2];
+            vf x[TILE_PANELS];
+            UNROLL(8)
             for (int p = 0; p < np; p++)
-                x[p] = vload(v + t->column[p]);
+                x[p] = vload(v + panel_column(s, t->panel + (size_t)p));
             UNROLL(12)
             for (int i = 0; i < mr; i++) {
                 vf weight = vset1(a[(size_t)i * ld]);
+                UNROLL(8)
                 for (int p = 0; p < np; p++)
                     acc[i][p] = vfma(weight, x[p], acc[i][p]);
             }
         }
     }
     UNROLL(12)
-    for (int i = 0; i < mr; i++)
+    for (int i = 0; i < mr; i++) {
+        UNROLL(8)
         for (int p = 0; p < np; p++)
-            vstore(t->to[p] + i * 16, acc[i][p]);
+            vstore(t->to + (size_t)i * t->to_ld + 16 * p, acc[i][p]);
+    }
 }
 
 #define VALUE_TILE(unused, mr, np) \
     static void value_tile_##mr##_##np(const value_args *t) { value_tile(t, mr, np); }
-#define VALUE_NAME(unused, mr, np) value_tile_##mr##_##np,
-#define VALUE_WIDE(X) X(_, 1, 2) X(_, 2, 2) X(_, 3, 2)
+#define VALUE_ENTRY(unused, mr, np) [np][mr] = value_tile_##mr##_##np,
 
-TILES_NARROW(VALUE_TILE, _)
-VALUE_WIDE(VALUE_TILE)
+TILES(VALUE_TILE, _)
 
 typedef void value_function(const value_args *t);
-static value_function *const values_narrow[TILE_ROWS + 1] = {NULL, TILES_NARROW(VALUE_NAME, _)};
-static value_function *const values_wide[4] = {NULL, VALUE_WIDE(VALUE_NAME)};
+static value_function *const value_tiles[TILE_PANELS + 1][TILE_ROWS + 1] = {
+    TILES(VALUE_ENTRY, _)
+};
 
-/* Panel d of values covers columns 16·d …; the last one is moved left to end at S, so that it needs
- * no mask (columns covered twice get the same bits twice). Heads of less than 16 take the
- * ragged way below. */
-static size_t panel_column(const block *b, size_t d)
+/* Positions 0 … count − 1 of all items. */
+static void values_of(const block *b, float *values, const float *p, size_t ld, int count)
 {
-    return b->s >= 16 ? RT_MIN(16 * d, b->s - 16) : 0;
-}
-
-/* Positions 0 … count − 1 for items next to each other. */
-static void values_of(const block *b, float *values, const float *p, size_t ld, int item,
-                      int items, int count)
-{
-    size_t panels = b->wide / 16, plane = (size_t)b->items * 16;
-    int blocks = (items + TILE_ROWS - 1) / TILE_ROWS;
-    for (int i = 0, row = 0; i < blocks; i++) {
-        int height = cut(items, blocks, i + 1) - row;
-        value_args t = {.p = p + (size_t)(item + row) * ld, .ld = ld, .s = b->s, .b = b,
-                        .positions = count};
-        for (size_t d = 0; d < panels;) {
-            size_t np = height <= 3 && panels - d >= 2 ? 2 : 1;
-            for (size_t j = 0; j < np; j++) {
-                t.column[j] = panel_column(b, d + j);
-                t.to[j] = values + (d + j) * plane + (size_t)(item + row) * 16;
-            }
-            (np == 2 ? values_wide : values_narrow)[height](&t);
-            d += np;
+    size_t panels = b->wide / 16, together = (size_t)panels_at_once(b->items);
+    value_args t = {.p = p, .ld = ld, .s = b->s, .b = b, .to_ld = b->wide, .positions = count};
+    int rows = b->items;
+    for (int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS; blocks > 0; blocks--) {
+        int height = blocks == 1 ? rows : (rows + blocks - 1) / blocks;
+        for (t.panel = 0; t.panel < panels;) {
+            size_t np = RT_MIN(together, panels - t.panel);
+            t.to = values + (size_t)(b->items - rows) * b->wide + 16 * t.panel;
+            value_tiles[np][height](&t);
+            t.panel += np;
         }
-        row += height;
+        t.p += (size_t)height * ld;
+        rows -= height;
     }
 }
 
-/* The last page adds to what values hold, item by item of a row: rows see different parts of it. */
+/* The last page adds to what values hold, row by row: rows see different parts of it. */
 static void values_last(const block *b, float *values, const float *p, size_t ld)
 {
-    size_t plane = (size_t)b->items * 16;
+    int panels = (int)b->wide / 16, together = panels_at_once(b->group);
     const float *v = block_page(b, b->last) + RT_PAGE * b->s;
-    for (size_t d = 0; d < b->wide / 16; d++) {
-        tile_args t = {.a = p + (size_t)b->last * RT_PAGE, .a_row = ld, .a_step = 1,
-                       .b = {v + panel_column(b, d)}, .b_row = b->s, .c = values + d * plane,
-                       .c_row = 16, .columns = (int)RT_MIN((size_t)16, b->s), .resume = true};
+    for (int d = 0, np; d < panels; d += np) {
+        const void *panel[TILE_PANELS];
+        np = RT_MIN(together, panels - d);
+        for (int i = 0; i < np; i++)
+            panel[i] = v + panel_column(b->s, (size_t)(d + i));
+        tile_args t = {.a = p + (size_t)b->last * RT_PAGE, .a_row = ld, .a_step = 1, .b = panel,
+                       .b_row = b->s, .c = values + 16 * d, .c_row = b->wide,
+                       .columns = b->s < 16 ? (int)b->s : 16 * np, .resume = true};
         for (int r = 0; r < b->rows; r++) {
             t.depth = visible(b, r * b->group);
-            tile_rows(t, b->group, 1, b->s < 16 ? B_RAGGED : B_F32);
-            t.a += (size_t)b->group * ld;
-            t.c += (size_t)b->group * 16;
+            tile_rows(&t, b->group, np, b->s < 16 ? B_RAGGED : B_F32);
         }
     }
 }
@@ -363,23 +386,24 @@ static void values_ragged(const block *b, float *values, const float *p, size_t 
 {
     memset(values, 0, (size_t)b->items * 16 * sizeof(float));
     for (int page = 0; page < b->last; page++) {
-        tile_args t = {.a = p + (size_t)page * RT_PAGE, .a_row = ld, .a_step = 1,
-                       .b = {block_page(b, page) + RT_PAGE * b->s}, .b_row = b->s, .c = values,
-                       .c_row = 16, .depth = RT_PAGE, .columns = (int)b->s, .resume = true};
-        tile_rows(t, b->items, 1, B_RAGGED);
+        const void *v = block_page(b, page) + RT_PAGE * b->s;
+        tile_args t = {.a = p + (size_t)page * RT_PAGE, .a_row = ld, .a_step = 1, .b = &v,
+                       .b_row = b->s, .c = values, .c_row = 16, .depth = RT_PAGE,
+                       .columns = (int)b->s, .resume = true};
+        tile_rows(&t, b->items, 1, B_RAGGED);
     }
     values_last(b, values, p, ld);
 }
 
-/* values [panel](items, 16) = p · V. */
+/* values (items, wide) = p · V, panel by panel. */
 static void block_values(const block *b, float *values, const float *p, size_t ld)
 {
     if (b->s < 16) {
         values_ragged(b, values, p, ld);
     } else if (b->rows == 1) {
-        values_of(b, values, p, ld, 0, b->items, b->at->position + 1);
+        values_of(b, values, p, ld, b->at->position + 1);
     } else {
-        values_of(b, values, p, ld, 0, b->items, b->last * RT_PAGE);
+        values_of(b, values, p, ld, b->last * RT_PAGE);
         values_last(b, values, p, ld);
     }
 }
@@ -387,7 +411,7 @@ static void block_values(const block *b, float *values, const float *p, size_t l
 static size_t attention_floats(const rt_kv_view *kv, int group, int pages)
 {
     size_t items = (size_t)(RT_PAGE * group), wide = ((size_t)kv->head_size + 15) / 16 * 16;
-    return items * (2 * wide + (size_t)pages * RT_PAGE);
+    return items * (2 * wide + 2 + (size_t)pages * RT_PAGE);
 }
 
 static void attend_block(const block *b, float *out, size_t out_ld, float *stats, int heads,
@@ -395,26 +419,25 @@ static void attend_block(const block *b, float *out, size_t out_ld, float *stats
 {
     size_t ld = (size_t)(b->last + 1) * RT_PAGE, items = (size_t)b->items;
     float *queries = buffer, *values = queries + items * b->wide;
-    float *scores = values + items * b->wide;
-    float scale = 1.0f / sqrtf((float)b->s), kept[2];
-    gather_items(b, queries, b->wide, q, q_ld);
-    block_scores(b, scores, ld, queries);
-    float *inverse = queries; /* the queries are not needed again */
-    for (int i = 0; i < b->items; i++) {
-        softmax_item(scores + (size_t)i * ld, b->last + 1, visible(b, i), scale, kept);
-        inverse[i] = 1.0f / kept[1];
-        if (stats)
-            memcpy(stats + (size_t)((i / b->group) * heads + b->head * b->group + i % b->group) * 2,
-                   kept, sizeof kept);
+    float *kept = values + items * b->wide, *scores = kept + items * 2;
+    if (b->rows == 1) { /* the heads of one row stand side by side already */
+        block_scores(b, scores, ld, q + (size_t)(b->head * b->group) * b->s, b->s);
+    } else {
+        gather_items(b, queries, q, q_ld);
+        block_scores(b, scores, ld, queries, b->wide);
     }
+    block_softmax(b, scores, ld, kept);
     block_values(b, values, scores, ld);
     for (int i = 0; i < b->items; i++) {
-        float *to = out + (size_t)(i / b->group) * out_ld +
-                    (size_t)(b->head * b->group + i % b->group) * b->s;
+        int row = i / b->group, head = b->head * b->group + i % b->group;
+        float *to = out + (size_t)row * out_ld + (size_t)head * b->s;
+        vf inverse = vset1(1.0f / kept[2 * i + 1]);
         for (size_t d = 0; d < b->wide / 16; d++) {
-            vf a = vload(values + (d * items + (size_t)i) * 16);
-            vstore_to(to + panel_column(b, d), vmul(a, vset1(inverse[i])), (int)b->s);
+            vf a = vload(values + (size_t)i * b->wide + 16 * d);
+            vstore_to(to + panel_column(b->s, d), vmul(a, inverse), (int)b->s);
         }
+        if (stats)
+            memcpy(stats + (size_t)(row * heads + head) * 2, kept + 2 * i, 2 * sizeof(float));
     }
 }
 
@@ -510,17 +533,17 @@ static void turn_page(const block *b, const backward *w, int page)
 static void page_weights(const block *b, const backward *w, int page)
 {
     float scale = 1.0f / sqrtf((float)b->s);
-    tile_args t = {.a = w->queries, .a_row = b->wide, .a_step = 1, .b = {block_page(b, page)},
-                   .b_row = RT_PAGE, .c = w->p, .c_row = RT_PAGE, .depth = (int)b->s,
-                   .columns = RT_PAGE};
-    tile_rows(t, b->items, 1, B_F32);
+    const void *panel = block_page(b, page);
+    tile_args t = {.a = w->queries, .a_row = b->wide, .a_step = 1, .b = &panel, .b_row = RT_PAGE,
+                   .c = w->p, .c_row = RT_PAGE, .depth = (int)b->s, .columns = RT_PAGE};
+    tile_rows(&t, b->items, 1, B_F32);
+    panel = w->v_turned;
     t.a = w->grads;
-    t.b[0] = w->v_turned;
     t.c = w->ds;
-    tile_rows(t, b->items, 1, B_F32);
+    tile_rows(&t, b->items, 1, B_F32);
     for (int i = 0; i < b->items; i++) {
         float *p = w->p + (size_t)i * RT_PAGE, *ds = w->ds + (size_t)i * RT_PAGE;
-        vf a = vexp(vsub(vmul(vload(p), vset1(scale)), vset1(w->max[i])));
+        vf a = vexp_below(vsub(vmul(vload(p), vset1(scale)), vset1(w->max[i])));
         a = vmul(a, vset1(w->inverse[i]));
         vf d = vmul(vmul(a, vsub(vload(ds), vset1(w->delta[i]))), vset1(scale));
         if (page == b->last) {
@@ -535,19 +558,23 @@ static void page_weights(const block *b, const backward *w, int page)
 /* dq += ds · K of one page. */
 static void page_dq(const block *b, const backward *w, int page)
 {
-    for (size_t d = 0; d < b->wide; d += 16) {
-        tile_args t = {.a = w->ds, .a_row = RT_PAGE, .a_step = 1, .b = {w->k_turned + d},
-                       .b_row = b->wide, .c = w->dq + d, .c_row = b->wide, .depth = RT_PAGE,
-                       .columns = 16, .resume = page > 0};
-        if (page < b->last) {
-            tile_rows(t, b->items, 1, B_F32);
+    bool whole = page < b->last;
+    int panels = (int)b->wide / 16, together = panels_at_once(whole ? b->items : b->group);
+    for (int d = 0, np; d < panels; d += np) {
+        const void *panel[TILE_PANELS];
+        np = RT_MIN(together, panels - d);
+        for (int i = 0; i < np; i++)
+            panel[i] = w->k_turned + 16 * (d + i);
+        tile_args t = {.a = w->ds, .a_row = RT_PAGE, .a_step = 1, .b = panel, .b_row = b->wide,
+                       .c = w->dq + 16 * d, .c_row = b->wide, .depth = RT_PAGE,
+                       .columns = 16 * np, .resume = page > 0};
+        if (whole) {
+            tile_rows(&t, b->items, np, B_F32);
             continue;
         }
         for (int r = 0; r < b->rows; r++) {
             t.depth = visible(b, r * b->group);
-            tile_rows(t, b->group, 1, B_F32);
-            t.a += b->group * RT_PAGE;
-            t.c += (size_t)b->group * b->wide;
+            tile_rows(&t, b->group, np, B_F32);
         }
     }
 }
@@ -555,16 +582,18 @@ static void page_dq(const block *b, const backward *w, int page)
 /* dK += qᵀ · ds and dV += pᵀ · dout of one page, items ascending. */
 static void page_dkv(const block *b, const backward *w, float *to)
 {
-    tile_args t = {.a = w->queries, .a_row = 1, .a_step = b->wide, .b = {w->ds},
+    const void *panel = w->ds;
+    tile_args t = {.a = w->queries, .a_row = 1, .a_step = b->wide, .b = &panel,
                    .b_row = RT_PAGE, .c = to, .c_row = RT_PAGE, .depth = b->items,
                    .columns = RT_PAGE, .resume = true};
-    tile_rows(t, (int)b->s, 1, B_F32);
+    tile_rows(&t, (int)b->s, 1, B_F32);
     for (size_t d = 0; d < b->s; d += 16) {
-        tile_args u = {.a = w->p, .a_row = 1, .a_step = RT_PAGE, .b = {w->grads + d},
+        panel = w->grads + d;
+        tile_args u = {.a = w->p, .a_row = 1, .a_step = RT_PAGE, .b = &panel,
                        .b_row = b->wide, .c = to + RT_PAGE * b->s + d, .c_row = b->s,
                        .depth = b->items, .columns = (int)RT_MIN((size_t)16, b->s - d),
                        .resume = true};
-        tile_rows(u, RT_PAGE, 1, B_F32);
+        tile_rows(&u, RT_PAGE, 1, B_F32);
     }
 }
 
@@ -580,9 +609,9 @@ static void attend_backward_block(const block *b, const backward_job *job, size_
                                   float *buffer)
 {
     backward w = backward_buffers(b, buffer);
-    gather_items(b, w.queries, b->wide, job->q + row * job->q_ld, job->q_ld);
-    gather_items(b, w.dq, b->wide, job->out + row * job->out_ld, job->out_ld);
-    gather_items(b, w.grads, b->wide, job->dout + row * job->dout_ld, job->dout_ld);
+    gather_items(b, w.queries, job->q + row * job->q_ld, job->q_ld);
+    gather_items(b, w.dq, job->out + row * job->out_ld, job->out_ld);
+    gather_items(b, w.grads, job->dout + row * job->dout_ld, job->dout_ld);
     for (int i = 0; i < b->items; i++) {
         vf dot = vzero(); /* dq still holds the outputs */
         for (size_t d = 0; d < b->wide; d += 16)

@@ -16,7 +16,7 @@
 typedef struct tile_args {
     const float *a;             /* element (i, k) at a[i·a_row + k·a_step] */
     size_t a_row, a_step;
-    const void *b[TILE_PANELS]; /* panels of floats or bf16 words; row k begins at k·b_row */
+    const void *const *b;       /* panels of floats or bf16 words; row k begins at k·b_row */
     size_t b_row;
     float *c;                   /* panel p at c + 16·p */
     size_t c_row;
@@ -83,60 +83,52 @@ RT_KERNEL void tile(const tile_args *t, int mr, int np, enum b_kind kind)
 
 typedef void tile_function(const tile_args *t);
 
-#define TILE(kind, mr, np) \
-    static void tile_##kind##_##mr##_##np(const tile_args *t) { tile(t, mr, np, kind); }
-#define TILES(X, kind) X(kind, 1, 1) X(kind, 2, 1) X(kind, 3, 1) X(kind, 4, 1) X(kind, 5, 1) \
-    X(kind, 6, 1)
-#define TILE_NAME(kind, mr, np) tile_##kind##_##mr##_##np,
-
+/* Every shape whose accumulators fit: up to panels_most[rows] panels beside each other. */
 #if defined(RT_ISA_avx512)
-#define TILES_NARROW(X, kind) TILES(X, kind) X(kind, 7, 1) X(kind, 8, 1) X(kind, 9, 1) \
-    X(kind, 10, 1) X(kind, 11, 1) X(kind, 12, 1)
-#define TILES_WIDE(X, kind) X(kind, 1, 8) X(kind, 2, 4) X(kind, 3, 4) X(kind, 4, 2) \
-    X(kind, 5, 2) X(kind, 6, 2) X(kind, 7, 2) X(kind, 8, 2) X(kind, 9, 2) X(kind, 10, 2) \
-    X(kind, 11, 2) X(kind, 12, 2)
-static const int wide_panels[TILE_ROWS + 1] = {1, 8, 4, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2};
+#define TILES(X, kind) X(kind, 1, 1) X(kind, 2, 1) X(kind, 3, 1) X(kind, 4, 1) X(kind, 5, 1) \
+    X(kind, 6, 1) X(kind, 7, 1) X(kind, 8, 1) X(kind, 9, 1) X(kind, 10, 1) X(kind, 11, 1) \
+    X(kind, 12, 1) X(kind, 1, 2) X(kind, 2, 2) X(kind, 3, 2) X(kind, 4, 2) X(kind, 5, 2) \
+    X(kind, 6, 2) X(kind, 7, 2) X(kind, 8, 2) X(kind, 9, 2) X(kind, 10, 2) X(kind, 11, 2) \
+    X(kind, 12, 2) X(kind, 1, 3) X(kind, 2, 3) X(kind, 3, 3) X(kind, 1, 4) X(kind, 2, 4) \
+    X(kind, 3, 4) X(kind, 1, 5) X(kind, 1, 6) X(kind, 1, 7) X(kind, 1, 8)
+static const int panels_most[TILE_ROWS + 1] = {1, 8, 4, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2};
 #else
-#define TILES_NARROW(X, kind) TILES(X, kind)
-#define TILES_WIDE(X, kind) X(kind, 1, 4) X(kind, 2, 2) X(kind, 3, 2)
-static const int wide_panels[TILE_ROWS + 1] = {1, 4, 2, 2, 1, 1, 1};
+#define TILES(X, kind) X(kind, 1, 1) X(kind, 2, 1) X(kind, 3, 1) X(kind, 4, 1) X(kind, 5, 1) \
+    X(kind, 6, 1) X(kind, 1, 2) X(kind, 2, 2) X(kind, 3, 2) X(kind, 1, 3) X(kind, 2, 3) \
+    X(kind, 1, 4)
+static const int panels_most[TILE_ROWS + 1] = {1, 4, 3, 2, 1, 1, 1};
 #endif
 
-TILES_NARROW(TILE, B_F32)
-TILES_NARROW(TILE, B_BF16)
-TILES_NARROW(TILE, B_RAGGED)
-TILES_WIDE(TILE, B_F32)
-TILES_WIDE(TILE, B_BF16)
-TILES_WIDE(TILE, B_RAGGED)
+#define TILE(kind, mr, np) \
+    static void tile_##kind##_##mr##_##np(const tile_args *t) { tile(t, mr, np, kind); }
+#define TILE_ENTRY(kind, mr, np) [kind][np][mr] = tile_##kind##_##mr##_##np,
 
-static tile_function *const tiles_narrow[B_KINDS][TILE_ROWS + 1] = {
-    {NULL, TILES_NARROW(TILE_NAME, B_F32)},
-    {NULL, TILES_NARROW(TILE_NAME, B_BF16)},
-    {NULL, TILES_NARROW(TILE_NAME, B_RAGGED)},
-};
-static tile_function *const tiles_wide[B_KINDS][TILE_ROWS + 1] = {
-    {NULL, TILES_WIDE(TILE_NAME, B_F32)},
-    {NULL, TILES_WIDE(TILE_NAME, B_BF16)},
-    {NULL, TILES_WIDE(TILE_NAME, B_RAGGED)},
+TILES(TILE, B_F32)
+TILES(TILE, B_BF16)
+TILES(TILE, B_RAGGED)
+
+static tile_function *const tiles[B_KINDS][TILE_PANELS + 1][TILE_ROWS + 1] = {
+    TILES(TILE_ENTRY, B_F32) TILES(TILE_ENTRY, B_BF16) TILES(TILE_ENTRY, B_RAGGED)
 };
 
-/* Panels that a call of tile_rows with so many rows takes at once; each call may also take one. */
+/* Panels that a call of tile_rows with so many rows takes at most. */
 static inline int panels_at_once(int rows)
 {
     int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    return wide_panels[(rows + blocks - 1) / blocks];
+    return panels_most[(rows + blocks - 1) / blocks];
 }
 
-/* Runs `rows` rows over np panels (1 or panels_at_once(rows)) in blocks of nearly equal height. */
-static void tile_rows(tile_args t, int rows, int np, enum b_kind kind)
+/* Runs `rows` rows over np panels (up to panels_at_once(rows)) in blocks of nearly equal height.
+ * Leaves t at the row after them. (By pointer: a copy is read before it is written out, which
+ * stalls small tiles longer than they compute.) */
+static void tile_rows(tile_args *t, int rows, int np, enum b_kind kind)
 {
-    int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    for (int i = 0, row = 0; i < blocks; i++) {
-        int height = cut(rows, blocks, i + 1) - row;
-        tile_function *run = np == 1 ? tiles_narrow[kind][height] : tiles_wide[kind][height];
-        run(&t);
-        t.a += (size_t)height * t.a_row;
-        t.c += (size_t)height * t.c_row;
-        row += height;
+    tile_function *const *of_height = tiles[kind][np];
+    for (int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS; blocks > 0; blocks--) {
+        int height = blocks == 1 ? rows : (rows + blocks - 1) / blocks;
+        of_height[height](t);
+        t->a += (size_t)height * t->a_row;
+        t->c += (size_t)height * t->c_row;
+        rows -= height;
     }
 }

@@ -108,23 +108,24 @@ static void matmul_block(const matmul_job *job, int row0, int rows, int depth0, 
     enum b_kind kind = job->w->dtype == RT_BF16 && !widen ? B_BF16 : B_F32;
     int together = panels_at_once(rows);
     for (int panel = job->panel0; panel < job->panel1;) {
-        int np = job->panel1 - panel >= together ? together : 1;
+        int np = RT_MIN(together, job->panel1 - panel);
+        const void *b[TILE_PANELS];
         tile_args t = {.a = job->x + (size_t)row0 * job->x_ld + depth0, .a_row = job->x_ld,
-                       .a_step = 1, .b_row = 16, .c_row = job->y_ld, .depth = depth,
+                       .a_step = 1, .b = b, .b_row = 16, .c_row = job->y_ld, .depth = depth,
                        .c = job->y + (size_t)row0 * job->y_ld + (size_t)panel * 16,
                        .columns = RT_MIN(np * 16, job->w->n - panel * 16),
                        .resume = job->accumulate || depth0 > 0};
         for (int p = 0; p < np; p++) {
             const char *from = (const char *)job->w->data +
                                ((size_t)(panel + p) * k + (size_t)depth0) * 16 * word;
-            t.b[p] = from;
+            b[p] = from;
             if (widen) {
                 float *wide = job->buffer + (size_t)p * DEPTH_MAX * 16;
                 widen_panel(wide, (const uint16_t *)(const void *)from, depth);
-                t.b[p] = wide;
+                b[p] = wide;
             }
         }
-        tile_rows(t, rows, np, kind);
+        tile_rows(&t, rows, np, kind);
         panel += np;
     }
 }
@@ -183,9 +184,10 @@ static void matmul_dx_part(const matmul_job *job)
     for (int depth0 = 0; depth0 < n; depth0 += DEPTH_MAX) {
         int depth = RT_MIN(DEPTH_MAX, n - depth0);
         for (int panel = job->panel0; panel < job->panel1;) {
-            int np = job->panel1 - panel >= together ? together : 1;
+            int np = RT_MIN(together, job->panel1 - panel);
+            const void *b[TILE_PANELS];
             tile_args t = {.a = job->x + (size_t)job->row0 * job->x_ld + depth0,
-                           .a_row = job->x_ld, .a_step = 1, .b_row = 16, .c_row = job->y_ld,
+                           .a_row = job->x_ld, .a_step = 1, .b = b, .b_row = 16, .c_row = job->y_ld,
                            .depth = depth,
                            .c = job->y + (size_t)job->row0 * job->y_ld + (size_t)panel * 16,
                            .columns = RT_MIN(np * 16, job->w->k - panel * 16),
@@ -194,20 +196,20 @@ static void matmul_dx_part(const matmul_job *job)
                 float *to = job->buffer + (size_t)p * DEPTH_MAX * 16;
                 turn_panel(to, job->w, depth0, depth, (panel + p) * 16,
                            RT_MIN(16, job->w->k - (panel + p) * 16));
-                t.b[p] = to;
+                b[p] = to;
             }
-            tile_rows(t, rows, np, B_F32);
+            tile_rows(&t, rows, np, B_F32);
             panel += np;
         }
     }
 }
 
-static void matmul_run(rt_ops *ops, matmul_job job, int rows, int outputs, bool backward)
+static void matmul_run(rt_ops *ops, const matmul_job *job, int rows, int outputs, bool backward)
 {
     if (rows <= 0)
         return;
     int panels = (outputs + 15) / 16;
-    int threads = threads_for(ops, (double)rows * panels * (backward ? job.w->n : job.w->k) / 6);
+    int threads = threads_for(ops, (double)rows * panels * (backward ? job->w->n : job->w->k) / 6);
     grid g = choose_grid(threads, rows, panels);
     float *buffers = rt_host_scratch(ops, (size_t)(g.row_parts * g.panel_parts) * PANEL_BUFFER *
                                               sizeof(float));
@@ -215,7 +217,7 @@ static void matmul_run(rt_ops *ops, matmul_job job, int rows, int outputs, bool 
     for (int part = 0; part < g.row_parts * g.panel_parts; part++) {
         int i = part / g.panel_parts, j = part % g.panel_parts;
         int row_blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
-        matmul_job mine = job;
+        matmul_job mine = *job;
         mine.row0 = RT_MIN(rows, cut(row_blocks, g.row_parts, i) * TILE_ROWS);
         mine.row1 = RT_MIN(rows, cut(row_blocks, g.row_parts, i + 1) * TILE_ROWS);
         mine.panel0 = cut(panels, g.panel_parts, j);
@@ -235,7 +237,7 @@ static void cpu_matmul(rt_ops *ops, float *y, int y_ld, const float *x, int x_ld
 {
     matmul_job job = {.y = y, .x = x, .w = w, .y_ld = (size_t)y_ld, .x_ld = (size_t)x_ld,
                       .accumulate = accumulate};
-    matmul_run(ops, job, rows, w->n, false);
+    matmul_run(ops, &job, rows, w->n, false);
 }
 
 static void cpu_matmul_dx(rt_ops *ops, float *dx, int dx_ld, const float *dy, int dy_ld,
@@ -243,7 +245,7 @@ static void cpu_matmul_dx(rt_ops *ops, float *dx, int dx_ld, const float *dy, in
 {
     matmul_job job = {.y = dx, .x = dy, .w = w, .y_ld = (size_t)dx_ld, .x_ld = (size_t)dy_ld,
                       .accumulate = accumulate};
-    matmul_run(ops, job, rows, w->k, true);
+    matmul_run(ops, &job, rows, w->k, true);
 }
 
 typedef struct dw_job {
@@ -265,9 +267,12 @@ static void pack_dy(const dw_job *job, int row0, int rows, int n0, int columns)
         float *to = job->dy_block + (size_t)c * DW_ROWS;
         const float *from = job->dy + (size_t)row0 * job->dy_ld + (size_t)(n0 + c);
         int width = RT_MIN(TILE_ROWS, columns - c);
-        for (int r = 0; r < rows; r++, to += TILE_ROWS, from += job->dy_ld)
-            for (int i = 0; i < width; i++)
-                to[i] = from[i];
+        for (int r = 0; r < rows; r++, to += TILE_ROWS, from += job->dy_ld) {
+            if (width == TILE_ROWS) /* a size known here is two moves */
+                memcpy(to, from, TILE_ROWS * sizeof(float));
+            else
+                memcpy(to, from, (size_t)width * sizeof(float));
+        }
     }
 }
 
@@ -279,12 +284,13 @@ static void dw_block(const dw_job *job, int row0, int rows, int n0, int columns)
         const float *from = job->x + (size_t)row0 * job->x_ld + (size_t)k;
         for (int r = 0; r < rows; r++, from += job->x_ld)
             vstore(job->x_panel + (size_t)r * 16, vload_to(from, width));
-        tile_args t = {.a_row = 1, .a_step = TILE_ROWS, .b = {job->x_panel}, .b_row = 16,
+        const void *x_panel = job->x_panel;
+        tile_args t = {.a_row = 1, .a_step = TILE_ROWS, .b = &x_panel, .b_row = 16,
                        .c_row = (size_t)job->k, .depth = rows, .columns = width, .resume = true};
         for (int c = 0; c < columns; c += TILE_ROWS) {
             t.a = job->dy_block + (size_t)c * DW_ROWS;
             t.c = job->dw + (size_t)(n0 + c) * (size_t)job->k + (size_t)k;
-            tiles_narrow[B_F32][RT_MIN(TILE_ROWS, columns - c)](&t);
+            tiles[B_F32][1][RT_MIN(TILE_ROWS, columns - c)](&t);
         }
     }
 }

@@ -177,7 +177,7 @@ static float log_sum_exp(const float *row, int v, float temperature)
     for (int run = 0; run < v; run += 1024) {
         vf part = vzero();
         for (int i = run; i < RT_MIN(v, run + 1024); i += 16) {
-            vf a = vexp(vsub(tempered(vload_to(row + i, v - i), temperature), vset1(max)));
+            vf a = vexp_below(vsub(tempered(vload_to(row + i, v - i), temperature), vset1(max)));
             part = vadd(part, v - i >= 16 ? a : vkeep(a, vzero(), v - i));
         }
         sum = vadd(sum, part);
@@ -214,7 +214,7 @@ static void cpu_logprob_backward(rt_ops *ops, float *logits, const float *lse,
             total += g[e];
         vf scale = vset1(-(total / temperature)), shift = vset1(lse[r]);
         for (int i = 0; i < v; i += 16) {
-            vf p = vexp(vsub(tempered(vload_to(row + i, v - i), temperature), shift));
+            vf p = vexp_below(vsub(tempered(vload_to(row + i, v - i), temperature), shift));
             vstore_to(row + i, vmul(p, scale), v - i);
         }
         for (int e = first[r]; e < first[r + 1]; e++)

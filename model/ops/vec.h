@@ -63,6 +63,13 @@ RT_INLINE vf vpow2(vf a, vf t)
     vf y = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(high, bias), 23));
     return vmul(vmul(a, x), y);
 }
+/* The same for −150 ≤ n < 96 in fewer steps. */
+RT_INLINE vf vpow2_below(vf a, vf t)
+{
+    __m512i shifted = _mm512_slli_epi32(_mm512_castps_si512(t), 23);
+    vf x = _mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(159 << 23)));
+    return vmul(vmul(a, x), vset1(0x1p-32f));
+}
 RT_INLINE __m256 low_half(vf a) { return _mm512_castps512_ps256(a); }
 RT_INLINE __m256 high_half(vf a) { return _mm512_extractf32x8_ps(a, 1); }
 
@@ -166,6 +173,17 @@ RT_INLINE __m256 pow2_8(__m256 a, __m256 t)
 }
 /* a·2^n where the integer n sits in the low bits of t + 1.5·2^23; two steps reach denormals. */
 RT_INLINE vf vpow2(vf a, vf t) { return VF_BOTH(pow2_8(a.a, t.a), pow2_8(a.b, t.b)); }
+RT_INLINE __m256 pow2_below_8(__m256 a, __m256 t)
+{
+    __m256i shifted = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
+    __m256i x = _mm256_add_epi32(shifted, _mm256_set1_epi32(159 << 23));
+    return _mm256_mul_ps(_mm256_mul_ps(a, _mm256_castsi256_ps(x)), _mm256_set1_ps(0x1p-32f));
+}
+/* The same for −150 ≤ n < 96 in fewer steps. */
+RT_INLINE vf vpow2_below(vf a, vf t)
+{
+    return VF_BOTH(pow2_below_8(a.a, t.a), pow2_below_8(a.b, t.b));
+}
 RT_INLINE __m256 low_half(vf a) { return a.a; }
 RT_INLINE __m256 high_half(vf a) { return a.b; }
 
@@ -218,6 +236,12 @@ RT_INLINE float pow2_1(float a, float t)
 }
 /* a·2^n where the integer n sits in the low bits of t + 1.5·2^23; two steps reach denormals. */
 RT_INLINE vf vpow2(vf a, vf t) { VF_EACH(pow2_1(a.f[i], t.f[i])); }
+RT_INLINE float pow2_below_1(float a, float t)
+{
+    return a * bits_float((float_bits(t) << 23) + (159u << 23)) * 0x1p-32f;
+}
+/* The same for −150 ≤ n < 96 in fewer steps. */
+RT_INLINE vf vpow2_below(vf a, vf t) { VF_EACH(pow2_below_1(a.f[i], t.f[i])); }
 
 #endif
 
@@ -298,13 +322,13 @@ RT_INLINE void vstore_to(float *p, vf a, int n)
         vstoren(p, a, n);
 }
 
-/* e^x, at most 1 ulp off: x = n·log 2 + r, then 1 + r + r²·q(r), q fitted by Chebyshev nodes on
- * |r| ≤ log(2)/2 (relative error 1.1e-8). −∞ gives 0, results are gradual down to denormals. */
-RT_INLINE vf vexp(vf x)
+/* x = n·log 2 + r: returns 1 + r + r²·q(r), q fitted by Chebyshev nodes on |r| ≤ log(2)/2
+ * (relative error 1.1e-8), and n in the low bits of t, as vpow2 takes it. */
+RT_INLINE vf exp_part(vf x, vf *t)
 {
     const vf magic = vset1(12582912.0f);
-    x = vmin(vset1(89.0f), vmax(vset1(-104.0f), x)); /* in this order NaN stays NaN */
-    vf t = vfma(x, vset1(1.44269504f), magic), n = vsub(t, magic);
+    *t = vfma(x, vset1(1.44269504f), magic);
+    vf n = vsub(*t, magic);
     vf r = vfma(n, vset1(-0.693145752f), x);
     r = vfma(n, vset1(-1.42860677e-06f), r);
     vf q = vset1(0.00139262504f);
@@ -312,8 +336,21 @@ RT_INLINE vf vexp(vf x)
     q = vfma(q, r, vset1(0.0416665524f));
     q = vfma(q, r, vset1(0.166665763f));
     q = vfma(q, r, vset1(0.5f));
-    vf p = vfma(vmul(r, r), q, r);
-    return vpow2(vadd(p, vset1(1.0f)), t);
+    return vadd(vfma(vmul(r, r), q, r), vset1(1.0f));
+}
+
+/* e^x, at most 1 ulp off. −∞ gives 0, results are gradual down to denormals. */
+RT_INLINE vf vexp(vf x)
+{
+    vf t, p = exp_part(vmin(vset1(89.0f), vmax(vset1(-104.0f), x)), &t); /* NaN stays NaN */
+    return vpow2(p, t);
+}
+
+/* The same bits for x ≤ 66, which is what a softmax asks for; beyond that anything. */
+RT_INLINE vf vexp_below(vf x)
+{
+    vf t, p = exp_part(vmax(vset1(-104.0f), x), &t);
+    return vpow2_below(p, t);
 }
 
 /* log x for a positive normal x (NaN and infinity pass through): x = 2^e·(1+f),

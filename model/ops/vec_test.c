@@ -34,6 +34,17 @@ static void test_exp(void **state)
     assert_true(isinf(exp1(100)) && isinf(exp1(INFINITY)) && isnan(exp1(NAN)));
 }
 
+static void test_exp_below(void **state)
+{
+    (void)state;
+    for (int i = -1100000; i < 660000; i++) {
+        float x = (float)i * 1.0001e-4f;
+        float one = exp1(x), other = vexp_below(vset1(x)).f[0];
+        assert_memory_equal(&one, &other, sizeof one);
+    }
+    assert_true(vexp_below(vset1(-INFINITY)).f[0] == 0 && isnan(vexp_below(vset1(NAN)).f[0]));
+}
+
 static void test_log(void **state)
 {
     (void)state;
@@ -65,6 +76,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_exp_below),
         cmocka_unit_test(test_log),
         cmocka_unit_test(test_tree),
     };

@@ -58,6 +58,14 @@ data empty ""
 refused empty-data 1 "empty.jsonl" -- run_file
 rm "$work/empty.jsonl"
 refused no-data 1 "empty.jsonl" "No such file" -- run_file
+data tests "$good"
+refused no-tests 1 "tests.jsonl:1" "asserts" -- run_file --set tasks.0.grader=code
+data code '{"question":"1+1","answer":{"tests":[{"input":"","output":"2"}]}}\n'
+RETAKE_PYTHON=/nowhere/python3
+export RETAKE_PYTHON
+refused no-python 2 "task mine" "can't be graded" "/nowhere/python3" -- run_file --set tasks.0.grader=code
+refused no-python-actor 2 "task mine" "/nowhere/python3" -- "$RETAKE" actor "$tried" --set tasks.0.grader=code
+unset RETAKE_PYTHON
 
 # ---- none of it has begun a run: the same folder takes the right config now
 [ ! -e "$work/never/run.db" ] || fail "a refused config began a run"

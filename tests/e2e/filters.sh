@@ -114,6 +114,30 @@ same "$(line grade 2 grade)" wrong "three"
 line grade 4 error >/dev/null || fail "a response that is no text is not refused"
 refused grader 2 "what" -- "$RETAKE" grade --grader what
 
+# Programs; where they can't be run, one sentence and every grade undecided.
+cat >"$work/in.jsonl" <<'END'
+{"response":"```python\nprint(2*int(input()))\n```","gold":"{\"tests\":[{\"input\":\"4\",\"output\":\"8\"},{\"input\":\"1\",\"output\":\"2\"}]}"}
+{"response":"print(8)","gold":"{\"tests\":[{\"input\":\"4\",\"output\":\"8\"},{\"input\":\"1\",\"output\":\"2\"}]}"}
+{"response":"print(8)","gold":"8"}
+END
+filter code 0 3 grade --grader code
+if [ -s "$work/code.err" ]; then
+    check_sentence "$work/code.err" "programs can't be graded" "undecided"
+    say "not tested here: programs: $(cat "$work/code.err")"
+else
+    same "$(line code 1 grade)" correct "a right program"
+    same "$(line code 2 grade)" wrong "a program that passes one test of two"
+    same "$(line code 2 reward)" 0.5 "its reward"
+    line code 2 detail | grep -q "test 2 of 2" || fail "detail: $(line code 2 detail)"
+fi
+same "$(line code 3 grade)" undecided "a gold answer without tests"
+RETAKE_PYTHON=/nowhere/python3
+export RETAKE_PYTHON
+filter no-python 0 3 grade --grader code
+check_sentence "$work/no-python.err" "programs can't be graded" "/nowhere/python3" "undecided"
+for i in 1 2 3; do same "$(line no-python $i grade)" undecided "a program without Python"; done
+unset RETAKE_PYTHON
+
 # Nothing in, nothing out; a last line without an end counts.
 : >"$work/in.jsonl"
 filter nothing 0 0 grade

@@ -109,6 +109,9 @@ same "$(query "$work/caro" "SELECT count(*) FROM resets WHERE chosen_by = 'stati
 say "ok: caro, $hash"
 
 # A person's view.
+"$RETAKE" show "$work/one" resets --json >"$work/show.json" || fail "show resets"
+same "$(field "$work/show.json" resets.0.chosen_by)" self "chooser"
+same "$(field "$work/show.json" resets.0.resets)" "$(query "$work/one" "SELECT count(*) FROM resets")" "resets"
 reset=$(query "$work/one" "SELECT min(id) FROM resets WHERE thought > 1")
 problem=$(query "$work/one" "SELECT problem_id FROM resets WHERE id = $reset")
 "$RETAKE" show "$work/one" reset "$reset" >"$work/show" || fail "show reset"

@@ -68,6 +68,8 @@ same "$(field "$work/busy.json" leases.trained)" $((steps * 4)) "leases trained:
 same "$(field "$work/busy.json" grades+)" $((steps * 16)) "grades: one a trajectory"
 say "ok: $rows leases, each ended once"
 
+same "$(query "$work/busy" 'SELECT count(*) FROM workers WHERE "left" IS NULL')" 0 "workers that never left"
+
 # show: the run, a step, a problem, a trajectory with its thoughts and log-probs.
 "$RETAKE" show "$work/busy" >"$work/show" || fail "show"
 "$RETAKE" show "$work/busy" steps --json >"$work/show.json" || fail "show steps"
