@@ -165,6 +165,16 @@ void rt_fork_step_print(rt_chain_step step, rt_buf *out)
     }
 }
 
+void rt_fork_steps(const rt_chain_problem *problem, const int *results, rt_buf *out)
+{
+    int value = problem->start;
+    for (int i = 0; i < problem->count; value = results[i++]) {
+        rt_buf_addf(out, i ? " %d" : "%d", value);
+        rt_fork_step_print(problem->steps[i], out);
+        rt_buf_addf(out, "=%d", results[i]);
+    }
+}
+
 static void print(const rt_chain_problem *problem, rt_buf *out)
 {
     rt_buf_addf(out, "%d", problem->start);

@@ -1,7 +1,8 @@
 /*
- * grade_steps: a chain of steps is right only if every one of them is. Gold is the list of what the
- * steps state, in order; a step states the digits right behind its "=". So an answer that two errors
- * made right by accident does not pass, which a small modulus would else let happen often.
+ * grade_steps: a chain of steps is right only if every one of them is. Gold is the list of the steps in
+ * order, each "7+5=2" or only the result "2"; in a response a step is what stands around a "=", its
+ * result the digits right behind. So an answer that two errors made right by accident does not pass,
+ * which a small modulus would else let happen often.
  */
 #include "tasks/grade.h"
 
@@ -30,6 +31,29 @@ static rt_text next_word(rt_text *list)
     return word;
 }
 
+/* The step around the "=" at `equals`: does it state `wanted`? */
+static bool states(rt_text response, const char *equals, rt_text wanted)
+{
+    const char *split = memchr(wanted.at, '=', wanted.bytes);
+    size_t left = split ? (size_t)(split - wanted.at) : 0;
+    rt_text result = split ? rt_text_skip(wanted, left + 1) : wanted;
+    size_t before = (size_t)(equals - response.at);
+    if (!result.bytes || before < left || memcmp(equals - left, wanted.at, left)) {
+        return false;
+    }
+    if (left && before > left && isalnum((unsigned char)equals[-(ptrdiff_t)left - 1])) {
+        return false;
+    }
+    return rt_text_equal(digits(rt_text_skip(response, before + 1)), result);
+}
+
+/* What a step or a bare result says at its end. */
+static rt_text result_of(rt_text step)
+{
+    const char *split = memchr(step.at, '=', step.bytes);
+    return split ? rt_text_skip(step, (size_t)(split + 1 - step.at)) : step;
+}
+
 void rt_grade_steps(rt_text response, rt_text gold, rt_verdict *verdict)
 {
     rt_text last = {gold.at, 0}, box = {response.at, 0};
@@ -38,10 +62,8 @@ void rt_grade_steps(rt_text response, rt_text gold, rt_verdict *verdict)
     while (equals) {
         rt_text rest = rt_text_skip(response, (size_t)(equals + 1 - response.at));
         rt_text wanted = next_word(&gold);
-        if (wanted.bytes) {
-            last = wanted;
-        }
-        right = right && wanted.bytes && rt_text_equal(digits(rest), wanted);
+        last = wanted.bytes ? result_of(wanted) : last;
+        right = right && states(response, equals, wanted);
         equals = rest.bytes ? memchr(rest.at, '=', rest.bytes) : NULL;
     }
     right = right && !rt_text_trim(gold).bytes && rt_text_box(response, &box) &&

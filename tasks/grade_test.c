@@ -133,6 +133,11 @@ static void steps(void **state)
         {"4+3=7\n7*3=1\\boxed{2}", "7 1", RT_WRONG}, {"4+3=7\n7*3=1", "7 1", RT_WRONG},
         {"4+3=7\\boxed{7}", "7 1", RT_WRONG}, {"4+3=7\n7*3=1\n1+0=1\\boxed{1}", "7 1", RT_WRONG},
         {"4+3=7\n7*3=\\boxed{1}", "7 1", RT_WRONG}, {"4+3=71\n7*3=1\\boxed{1}", "7 1", RT_WRONG},
+        {"4+3=7;x</thought>7+k=7\\boxed{7}", "4+3=7 7+k=7", RT_CORRECT},
+        {"4+3=7\n7+j=7\\boxed{7}", "4+3=7 7+k=7", RT_WRONG}, /* right result, another step */
+        {"14+3=7\n7+k=7\\boxed{7}", "4+3=7 7+k=7", RT_WRONG},
+        {"+3=7\n7+k=7\\boxed{7}", "4+3=7 7+k=7", RT_WRONG},
+        {"4+3=8\n7+k=7\\boxed{7}", "4+3=7 7+k=7", RT_WRONG}, {"=\\boxed{}", "=", RT_WRONG},
         {"\\boxed{1}", "1", RT_WRONG}, {"", "1", RT_WRONG}, {"=", "", RT_WRONG}, {"", "", RT_WRONG},
     };
     check("steps", rows, RT_COUNT(rows));

@@ -163,6 +163,8 @@ int rt_fork_draw(const rt_fork *fork, int split, uint64_t index, rt_chain_proble
                  rt_error *err);
 int rt_fork_apply(int modulus, int value, rt_chain_step step);
 void rt_fork_step_print(rt_chain_step step, rt_buf *out);
+/* Every step with its result, "7+5=2 2+k=2", also of chain: what the grader steps wants. */
+void rt_fork_steps(const rt_chain_problem *problem, const int *results, rt_buf *out);
 const char *rt_fork_text(const rt_chain_problem *problem, rt_arena *arena);
 bool rt_fork_parse(const char *text, rt_chain_problem *problem);
 /* Thought i as a line without box and delimiter; its letters are those of `cursor`. */

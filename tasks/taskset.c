@@ -336,8 +336,10 @@ static int get_generated(const rt_taskset *set, const task *one, int split, int6
         problem->solution = rt_chain_solution(&drawn, results, set->delimiter, arena);
     }
     rt_buf gold = {0};
-    for (int i = strcmp(one->grader, "steps") ? drawn.count - 1 : 0; i < drawn.count; i++) {
-        rt_buf_addf(&gold, gold.bytes ? " %d" : "%d", results[i]);
+    if (strcmp(one->grader, "steps")) {
+        rt_buf_addf(&gold, "%d", results[drawn.count - 1]);
+    } else {
+        rt_fork_steps(&drawn, results, &gold);
     }
     problem->gold = rt_arena_keep(&gold, arena);
     return RT_OK;
