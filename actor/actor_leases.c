@@ -13,7 +13,7 @@
 static int check_lease(const rt_message *message, rt_error *err)
 {
     const Retake__Lease *lease = message->envelope->lease;
-    static const char *const kinds[] = {"base", "eval", "reset", "localize"};
+    static const char *const kinds[] = {"base", "eval", "reset", "localize", "debate", "summary"};
     bool known = false;
     for (size_t i = 0; i < RT_COUNT(kinds); i++)
         known |= strcmp(lease->kind, kinds[i]) == 0;
@@ -69,7 +69,7 @@ rt_work *rt_work_new(const rt_message *message, uint64_t request, rt_error *err)
     work->grader = rt_strdup(lease->grader);
     work->gold = rt_strdup(lease->gold);
     work->thoughts_before = at_most_int(lease->thoughts_before);
-    work->graded = strcmp(lease->kind, "localize") != 0;
+    work->graded = strcmp(lease->kind, "localize") != 0 && strcmp(lease->kind, "summary") != 0;
     read_sampling(work, lease->sampling);
     const size_t prompt_bytes = message->frames[0].bytes;
     const size_t more_bytes = message->frames_count > 1 ? message->frames[1].bytes : 0;

@@ -65,7 +65,7 @@ static int plan_work(rt_coordinator *co, rt_error *err)
 static bool all_fresh(rt_coordinator *co, rt_plan *plan)
 {
     bool fresh = true;
-    if (plan->resets) { /* what is reset hangs together: too old is only what arrives too late */
+    if (plan->resets || plan->debates) { /* hangs together: too old is only what arrives too late */
         return true;
     }
     for (int i = 0; i < plan->count; i++) {

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "coordinator/internal.h"
+#include "coordinator/debates.h"
 
 static bool evaluated(const rt_coordinator *co, int64_t version)
 {
@@ -53,6 +53,7 @@ static int add_job(rt_coordinator *co, rt_plan *plan, int index, bool sampled,
                    const rt_problem *problem, rt_error *err)
 {
     rt_job *job = &plan->jobs[plan->count];
+    *job = (rt_job){0};
     job->kind = RT_KIND_EVAL;
     job->index = index;
     job->sampled = sampled;
@@ -65,7 +66,9 @@ static int add_job(rt_coordinator *co, rt_plan *plan, int index, bool sampled,
 int rt_evaluation_plan(rt_coordinator *co, int64_t version, rt_error *err)
 {
     int problems = (int)co->config->eval.problems;
-    rt_plan *plan = rt_plan_new(true, version, 2 * problems);
+    bool debate = co->debate_rules != NULL;
+    rt_plan *plan = rt_plan_new(
+        true, version, problems * (2 + (debate ? rt_debate_jobs(co->config, true) : 0)));
     int64_t taken[RT_TASKS_MAX] = {0}, index = 0;
     int task = -1, rc = RT_OK;
     for (int i = 0; i < problems && !rc && next_problem(co, &task, &index, taken); i++) {
@@ -76,6 +79,9 @@ int rt_evaluation_plan(rt_coordinator *co, int64_t version, rt_error *err)
         }
         if (!rc && co->config->eval.samples > 0) {
             rc = add_job(co, plan, i, true, &problem, err);
+        }
+        if (!rc && debate) {
+            rc = rt_debates_evaluate(co, plan, i, &problem, err);
         }
     }
     if (rc) {
@@ -118,7 +124,8 @@ static rt_score score_of(const rt_plan *plan, bool sampled)
     int64_t correct = 0, count = 0;
     for (int i = 0; i < plan->count; i++) {
         const rt_job *job = &plan->jobs[i];
-        for (int j = 0; job->samples && job->sampled == sampled && j < job->count; j++) {
+        bool counts = job->samples && !job->debate && job->sampled == sampled;
+        for (int j = 0; counts && j < job->count; j++) {
             correct += job->samples[j].grade == RT_CORRECT;
             count++;
         }
@@ -135,8 +142,13 @@ static void close_plan(rt_coordinator *co, rt_plan *plan)
 {
     rt_evaluation now = {
         .version = plan->step, .greedy = score_of(plan, false), .sampled = score_of(plan, true)};
+    if (plan->debates) {
+        rt_debates_score(co, plan, &now);
+    }
     record_score(co, plan->step, "greedy", &now.greedy);
     record_score(co, plan->step, "sampled", &now.sampled);
+    record_score(co, plan->step, "debate", &now.debate);
+    record_score(co, plan->step, "consistency", &now.consistency);
     rt_record_metric(co, plan->step, "eval.complete", 1);
     for (int i = 0; i < plan->count; i++) {
         if (plan->jobs[i].lease) {
@@ -189,6 +201,13 @@ static rt_score load_score(rt_coordinator *co, int64_t version, const char *kind
     return (rt_score){known, parts[0], parts[1], parts[2], known ? (int64_t)parts[3] : 0};
 }
 
+static rt_evaluation load_evaluation(rt_coordinator *co, int64_t version)
+{
+    return (rt_evaluation){version, load_score(co, version, "greedy"),
+                           load_score(co, version, "sampled"), load_score(co, version, "debate"),
+                           load_score(co, version, "consistency")};
+}
+
 void rt_evaluation_load(rt_coordinator *co)
 {
     int64_t newest = -1;
@@ -198,11 +217,10 @@ void rt_evaluation_load(rt_coordinator *co)
     }
     co->before.version = co->last.version = -1;
     if (evaluated(co, 0)) {
-        co->before = (rt_evaluation){0, load_score(co, 0, "greedy"), load_score(co, 0, "sampled")};
+        co->before = load_evaluation(co, 0);
     }
     if (newest >= 0) {
-        co->last = (rt_evaluation){newest, load_score(co, newest, "greedy"),
-                                   load_score(co, newest, "sampled")};
+        co->last = load_evaluation(co, newest);
     }
 }
 
@@ -220,7 +238,9 @@ json_t *rt_evaluation_json(const rt_evaluation *evaluation)
     if (!evaluation->greedy.known && !evaluation->sampled.known) {
         return json_null();
     }
-    return json_pack("{s:I, s:o, s:o}", "version", (json_int_t)evaluation->version, "greedy",
+    return json_pack("{s:I, s:o, s:o, s:o, s:o}", "version", (json_int_t)evaluation->version, "greedy",
                      rt_score_json(&evaluation->greedy), "sampled",
-                     rt_score_json(&evaluation->sampled));
+                     rt_score_json(&evaluation->sampled), "debate",
+                     rt_score_json(&evaluation->debate), "consistency",
+                     rt_score_json(&evaluation->consistency));
 }

@@ -156,7 +156,16 @@ int rt_store_reading(const char *dir, sqlite3 **db, rt_error *err); /* DIR/run.d
 
 /* ---- jobs and plans -------------------------------------------------------------------------- */
 
-enum rt_kind { RT_KIND_BASE, RT_KIND_EVAL, RT_KIND_RESET, RT_KIND_LOCALIZE, RT_KIND_SEED };
+enum rt_kind {
+    RT_KIND_BASE,
+    RT_KIND_EVAL,
+    RT_KIND_RESET,
+    RT_KIND_LOCALIZE,
+    RT_KIND_SEED,
+    RT_KIND_DEBATE,
+    RT_KIND_SUMMARY,
+    RT_KINDS
+};
 const char *rt_kind_name(int kind);
 
 /* One trajectory as it came back, behind the prefix it continues; arrays point into the job's
@@ -201,6 +210,8 @@ typedef struct rt_job {
     char prefers[RT_NAME_BYTES]; /* worker that may still hold the prefix; "": any */
     bool hit;                    /* it was leased to that one */
     struct rt_reset_state *state; /* continuations and localizations: of what; borrows */
+    struct rt_debate_entry *debate; /* turns, summaries, new answers: of what; borrows */
+    uint32_t adapter;               /* that samples: 1 + number; 0: all weights */
     rt_lease *lease;      /* NULL once ended */
     bool failed, dropped; /* given up; not in the batch */
     /* result */
@@ -220,7 +231,8 @@ typedef struct rt_plan {
     int count, capacity, pending;
     bool recorded;                /* rt_record_batch */
     int problems, failed;         /* how many, and how many were given up */
-    struct rt_reset_plan *resets; /* NULL: plan group */
+    struct rt_reset_plan *resets;   /* NULL: no resets */
+    struct rt_debate_plan *debates; /* NULL: no debates */
 } rt_plan;
 
 /* ---- weights held here (weight_store.c) ------------------------------------------------------ */
@@ -302,6 +314,8 @@ typedef struct rt_tally {
     uint64_t tokens_sampled, tokens_prefill, tokens_trained, compared, mismatched, grades[3];
     uint64_t affinity_wanted, affinity_hits; /* continuations leased, to the worker they prefer */
     uint64_t continuation_prefill, hit_prefill; /* prefix tokens they computed; of hits */
+    uint64_t turn_prompt, turn_prefill; /* prompt tokens of turns after the first; computed of them */
+    uint64_t turns_wanted, turns_hits;  /* such turns; leased to the worker of the turn before */
     double seconds[RT_BUCKETS];
 } rt_tally;
 
@@ -314,6 +328,7 @@ typedef struct rt_score { /* one kind of evaluation of one version */
 typedef struct rt_evaluation {
     int64_t version;
     rt_score greedy, sampled;
+    rt_score debate, consistency; /* of debates: their votes; S(x) of one agent alone */
 } rt_evaluation;
 
 typedef struct rt_event {
@@ -339,6 +354,8 @@ typedef struct rt_coordinator {
 
     rt_taskset *tasks;
     rt_tokenizer *tokenizer;
+    struct rt_chat *chat;                 /* of debates; else NULL */
+    struct rt_debate_rules *debate_rules; /* the same */
     int64_t context;
     rt_store *store;
     rt_past past;
@@ -492,6 +509,17 @@ void rt_resets_close(rt_coordinator *co);
 /* resets.c: the summary, and one state by its id (NULL: unknown) */
 json_t *rt_resets_json(const rt_coordinator *co);
 json_t *rt_reset_state_json(rt_coordinator *co, int64_t id);
+
+/* debates of a step or an evaluation: plan_debate.c (debates.h has the rest) */
+int rt_debates_open(rt_coordinator *co, rt_error *err); /* what all debates of the run share */
+void rt_debates_close(rt_coordinator *co);
+int rt_debates_plan(rt_coordinator *co, int64_t step, rt_plan **plan, rt_error *err);
+void rt_debates_done(rt_coordinator *co, rt_job *job); /* its result is here, or it has failed */
+void rt_debates_record(rt_coordinator *co, const rt_plan *plan);
+/* Debates on an evaluation's problems; what came of them. */
+int rt_debates_evaluate(rt_coordinator *co, rt_plan *plan, int index, const rt_problem *problem,
+                        rt_error *err);
+void rt_debates_score(rt_coordinator *co, const rt_plan *plan, rt_evaluation *now);
 
 /* record.c */
 /* What was sampled for a step, before its batch goes out: whatever becomes of this process then,

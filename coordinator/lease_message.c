@@ -4,7 +4,7 @@
 void rt_lease_sampling(const rt_config *config, const rt_job *job, Retake__Sampling *sampling)
 {
     double temperature = config->sampling.temperature;
-    if (job->plan->evaluation) {
+    if (job->plan->evaluation && !job->debate) { /* debates are held as in training */
         temperature = job->sampled ? config->eval.temperature : 0;
     }
     sampling->temperature = temperature;
@@ -19,6 +19,8 @@ void rt_lease_sampling(const rt_config *config, const rt_job *job, Retake__Sampl
     if (job->kind == RT_KIND_LOCALIZE) { /* a judgement is one piece of text */
         sampling->temperature = config->algorithm.resets.localize_temperature;
         sampling->max_tokens = (uint32_t)config->algorithm.resets.localize_tokens;
+        sampling->delimiter = sampling->terminal = "";
+    } else if (job->kind == RT_KIND_SUMMARY) {
         sampling->delimiter = sampling->terminal = "";
     } else if (job->kind == RT_KIND_RESET) { /* the response begins with the prefix */
         sampling->max_tokens -= job->prefix.count;
@@ -52,6 +54,7 @@ int rt_lease_send(rt_coordinator *co, rt_worker *worker, const rt_lease *lease, 
     message.trajectories = ids;
     message.n_trajectories = (size_t)job->count;
     message.sampling = &sampling;
+    message.adapter = job->adapter;
     message.deadline_ms = (uint32_t)co->config->coordinator.lease_timeout_ms;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_LEASE;

@@ -16,8 +16,10 @@ const char *rt_fate_name(int fate)
 
 const char *rt_kind_name(int kind)
 {
-    static const char *const names[] = {"base", "eval", "reset", "localize", "seed"};
-    RT_ASSERT(kind >= 0 && kind < (int)RT_COUNT(names));
+    static const char *const names[] = {"base", "eval",   "reset",  "localize",
+                                        "seed", "debate", "summary"};
+    _Static_assert(RT_COUNT(names) == RT_KINDS, "every kind has a name");
+    RT_ASSERT(kind >= 0 && kind < RT_KINDS);
     return names[kind];
 }
 

@@ -158,6 +158,9 @@ int rt_coordinator_open(rt_coordinator *co, rt_error *err)
     if (!rc && co->past.exists) {
         rc = check_past(co, err);
     }
+    if (!rc && strcmp(co->config->algorithm.plan, "debate") == 0) {
+        rc = rt_debates_open(co, err);
+    }
     if (!rc && strcmp(co->config->algorithm.plan, "caro") == 0) {
         rc = rt_resets_load(co, err);
     }
@@ -178,6 +181,7 @@ void rt_coordinator_close(rt_coordinator *co)
         rt_leases_free(&co->leases);
     }
     rt_resets_close(co);
+    rt_debates_close(co);
     rt_depot_close(&co->weights);
     rt_past_free(&co->past);
     rt_free(co->evaluated);

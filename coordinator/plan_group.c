@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "coordinator/internal.h"
+#include "coordinator/debates.h"
 
 rt_plan *rt_plan_new(bool evaluation, int64_t step, int count)
 {
@@ -50,6 +50,25 @@ rt_plan *rt_plan_of(rt_plan *list, int64_t step)
     return list;
 }
 
+/* Who debates reads the question as a conversation, evaluations too. */
+static int encode_prompt(rt_coordinator *co, rt_plan *plan, rt_job *job, const rt_problem *problem,
+                         rt_error *err)
+{
+    size_t capacity = 0;
+    if (!co->debate_rules) {
+        return rt_tokenizer_encode(co->tokenizer, problem->prompt, strlen(problem->prompt),
+                                   &job->prompt_ids, &job->prompt_count, &capacity, err);
+    }
+    rt_ids ids = {0};
+    rt_prompt_report report = {0};
+    const rt_debate *alone =
+        rt_debate_new(&co->config->algorithm.debate, job->first, problem, plan->arena);
+    int rc = rt_debate_prompt(co->debate_rules, alone, 0, 0, &ids, &report, err);
+    job->prompt_ids = ids.items;
+    job->prompt_count = ids.count;
+    return rc;
+}
+
 int rt_plan_job(rt_coordinator *co, rt_plan *plan, rt_job *job, const rt_problem *problem,
                 rt_error *err)
 {
@@ -61,9 +80,8 @@ int rt_plan_job(rt_coordinator *co, rt_plan *plan, rt_job *job, const rt_problem
     job->gold = problem->gold;
     job->grader = problem->grader;
     job->version = -1;
-    size_t capacity = 0;
-    int rc = rt_tokenizer_encode(co->tokenizer, problem->prompt, strlen(problem->prompt),
-                                 &job->prompt_ids, &job->prompt_count, &capacity, err);
+    job->adapter = rt_agent_adapter(co->config, 0);
+    int rc = encode_prompt(co, plan, job, problem, err);
     RT_ASSERT(plan->count < plan->capacity);
     plan->count++;
     plan->problems += job->kind == RT_KIND_BASE;
@@ -103,6 +121,7 @@ rt_job *rt_plan_more(rt_coordinator *co, rt_plan *plan, const rt_job *like, int 
                     .gold = like->gold,
                     .grader = like->grader,
                     .prompt_count = like->prompt_count,
+                    .adapter = like->adapter,
                     .version = -1};
     job->prompt_ids = rt_alloc(like->prompt_count * sizeof(int32_t));
     memcpy(job->prompt_ids, like->prompt_ids, like->prompt_count * sizeof(int32_t));
@@ -113,6 +132,9 @@ rt_job *rt_plan_more(rt_coordinator *co, rt_plan *plan, const rt_job *like, int 
 
 int rt_plan_step(rt_coordinator *co, int64_t step, rt_plan **out, rt_error *err)
 {
+    if (strcmp(co->config->algorithm.plan, "debate") == 0) {
+        return rt_debates_plan(co, step, out, err);
+    }
     if (strcmp(co->config->algorithm.plan, "group") != 0) {
         return rt_resets_plan(co, step, out, err);
     }
@@ -226,6 +248,10 @@ static void mark_trained(rt_job *job)
 
 void rt_plan_advantages(const rt_config *config, rt_plan *plan)
 {
+    if (plan->debates) {
+        rt_lessons_make(config, plan);
+        return;
+    }
     if (plan->resets) {
         rt_resets_settle(config, plan);
         return;

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "coordinator/internal.h"
+#include "coordinator/debates.h"
 
 static double now_s(void)
 {
@@ -86,7 +86,7 @@ void rt_record_job(rt_coordinator *co, const rt_job *job)
     for (int i = 0; job->samples && i < job->count; i++) {
         record_sample(co, job, &job->samples[i]);
     }
-    if (job->plan->evaluation || job->plan->resets) {
+    if (job->plan->evaluation || job->plan->resets || job->plan->debates) {
         return;
     }
     rt_store_row *row = rt_store_row_new(RT_TABLE_GROUPS);
@@ -145,7 +145,7 @@ static plan_sums sum_up(const rt_plan *plan)
     for (int i = 0; i < plan->count; i++) {
         const rt_job *job = &plan->jobs[i];
         bool degenerate = true;
-        if (job->kind != RT_KIND_BASE) { /* continuations have metrics of their own */
+        if (job->kind != RT_KIND_BASE && job->kind != RT_KIND_DEBATE) { /* they have their own */
             continue;
         }
         for (int j = 0; job->samples && j < job->count; j++) {
@@ -174,7 +174,7 @@ static void record_samples(rt_coordinator *co, const rt_plan *plan)
     rt_step_metric(co, step, "reward.mean", mean);
     rt_step_metric(co, step, "reward.std", sqrt(RT_MAX(variance, 0)));
     rt_step_metric(co, step, "accuracy", sums.grades[RT_CORRECT] / sums.count);
-    if (!plan->resets) {
+    if (!plan->resets && !plan->debates) {
         rt_step_metric(co, step, "degenerate", sums.degenerate / sums.groups);
     }
     rt_step_metric(co, step, "response.tokens", sums.tokens / sums.count);
@@ -234,6 +234,13 @@ static double record_tally(rt_coordinator *co, int64_t step)
         rt_step_metric(co, step, "affinity.prefill_tokens.hit",
                        (double)co->step_tally.hit_prefill);
     }
+    if (co->step_tally.turns_wanted > 0) {
+        uint64_t computed = co->step_tally.turn_prefill, all = co->step_tally.turn_prompt;
+        rt_step_metric(co, step, "debate.affinity.wanted", (double)co->step_tally.turns_wanted);
+        rt_step_metric(co, step, "debate.affinity.hits", (double)co->step_tally.turns_hits);
+        rt_step_metric(co, step, "debate.prompt.tokens.computed", (double)computed);
+        rt_step_metric(co, step, "debate.prompt.tokens.reused", (double)(all - RT_MIN(computed, all)));
+    }
     co->step_tally = (rt_tally){0};
     return seconds;
 }
@@ -250,6 +257,10 @@ void rt_record_batch(rt_coordinator *co, rt_plan *plan)
     if (plan->resets) {
         rt_resets_record(co, plan);
         rt_resets_metrics(co, plan);
+    }
+    if (plan->debates) {
+        rt_debates_record(co, plan);
+        rt_debates_metrics(co, plan);
     }
     plan->recorded = true;
 }

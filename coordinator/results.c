@@ -161,7 +161,9 @@ static void failed_result(rt_coordinator *co, rt_lease *lease, const char *who, 
     rt_plan_end_lease(co, job, RT_FATE_FAILED);
     job->failed = true;
     job->plan->pending--;
-    if (job->plan->resets) {
+    if (job->debate) {
+        rt_debates_done(co, job);
+    } else if (job->plan->resets) {
         rt_resets_done(co, job);
     } else {
         job->plan->failed++;
@@ -204,8 +206,16 @@ static void take_in(rt_coordinator *co, rt_worker *worker, rt_lease *lease,
         co->step_tally.continuation_prefill += result->tokens_prefill;
         co->step_tally.hit_prefill += job->hit ? result->tokens_prefill : 0;
     }
+    if (job->debate && job->prefers[0]) {
+        co->step_tally.turns_wanted++;
+        co->step_tally.turns_hits += job->hit;
+        co->step_tally.turn_prompt += job->prompt_count;
+        co->step_tally.turn_prefill += result->tokens_prefill;
+    }
     job->plan->pending--;
-    if (job->plan->resets) {
+    if (job->debate) {
+        rt_debates_done(co, job);
+    } else if (job->plan->resets) {
         rt_resets_done(co, job);
     }
 }

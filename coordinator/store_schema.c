@@ -35,18 +35,23 @@ static const rt_table_form forms[RT_TABLES] = {
                                 "id INTEGER PRIMARY KEY, trajectory_id INTEGER, output TEXT, "
                                 "parsed INTEGER, oracle INTEGER",
                                 5},
-    [RT_TABLE_DEBATES] = {"debates", "id, problem_id, step, agents, rounds, consensus, votes",
+    [RT_TABLE_DEBATES] = {"debates", "id, problem_id, step, agents, rounds, consensus, votes, "
+                          "label, source, enough",
                           "id INTEGER PRIMARY KEY, problem_id INTEGER, step INTEGER, "
-                          "agents INTEGER, rounds INTEGER, consensus TEXT, votes INTEGER",
-                          7},
-    [RT_TABLE_TURNS] = {"turns", "debate_id, round, agent, trajectory_id, answer",
+                          "agents INTEGER, rounds INTEGER, consensus TEXT, votes INTEGER, "
+                          "label TEXT, source TEXT, enough INTEGER",
+                          10},
+    [RT_TABLE_TURNS] = {"turns", "debate_id, round, agent, trajectory_id, answer, quoted, cut, anew, summary",
                         "debate_id INTEGER, round INTEGER, agent INTEGER, trajectory_id INTEGER, "
-                        "answer TEXT, PRIMARY KEY (debate_id, round, agent)",
-                        5},
-    [RT_TABLE_RECORDS] = {"records", "id, debate_id, kind, agent, chosen, rejected, label",
+                        "answer TEXT, quoted TEXT, cut INTEGER, anew INTEGER, summary TEXT, "
+                        "PRIMARY KEY (debate_id, round, agent)",
+                        9},
+    [RT_TABLE_RECORDS] = {"records", "id, debate_id, kind, agent, chosen, rejected, label, reward, "
+                          "prompt_ids",
                           "id INTEGER PRIMARY KEY, debate_id INTEGER, kind TEXT, agent INTEGER, "
-                          "chosen INTEGER, rejected INTEGER, label INTEGER",
-                          7},
+                          "chosen INTEGER, rejected INTEGER, label INTEGER, reward REAL, "
+                          "prompt_ids BLOB",
+                          9},
     [RT_TABLE_METRICS] = {"metrics", "step, name, value",
                           "step INTEGER, name TEXT, value REAL, PRIMARY KEY (step, name)", 3},
     [RT_TABLE_STEPS] = {"steps", "step, version, weights_hash, loss, grad_norm, tokens, seconds",
@@ -88,6 +93,7 @@ int rt_store_schema(sqlite3 *db, rt_error *err)
                 "CREATE INDEX IF NOT EXISTS trajectories_problem ON trajectories (problem_id);"
                 "CREATE INDEX IF NOT EXISTS trajectories_reset ON trajectories (reset_id) "
                 "WHERE reset_id IS NOT NULL;"
+                "CREATE INDEX IF NOT EXISTS records_debate ON records (debate_id);"
                 "COMMIT;");
     int code = sqlite3_exec(db, sql.data, NULL, NULL, NULL);
     rt_buf_free(&sql);
