@@ -65,8 +65,8 @@ static int encode_prompt(rt_coordinator *co, rt_plan *plan, rt_job *job, const r
         rt_debate_new(&co->config->algorithm.debate, job->first, problem, plan->arena);
     int rc = rt_debate_prompt(co->debate_rules, alone, 0, 0, &ids, &report, err);
     job->prompt_ids = ids.items;
-    job->prompt_count = ids.count;
-    return rc;
+    job->prompt_count = rc ? 0 : ids.count;
+    return rc == RT_ERR_LIMIT ? RT_OK : rc; /* too long: left out like any that does not fit */
 }
 
 int rt_plan_job(rt_coordinator *co, rt_plan *plan, rt_job *job, const rt_problem *problem,

@@ -21,6 +21,10 @@ void rt_show_json(rt_buf *out, const json_t *json);
 /* Texts beside the numbers: the prompt, and the response cut into its thoughts. */
 void rt_show_add_texts(const show_view *view, json_t *row);
 
+/* store_show_debate.c */
+int rt_show_debate(const show_view *view, int64_t id, rt_error *err);
+int rt_show_debates(const show_view *view, rt_error *err); /* figures over all of the run */
+
 /* store_show_reset.c */
 int rt_show_resets(const show_view *view, rt_error *err); /* figures over all of the run */
 int rt_show_reset(const show_view *view, int64_t id, rt_error *err);

@@ -410,6 +410,8 @@ static int show(const show_view *view, const char *what, const char *id_text, rt
         return show_table(view, steps_sql, 0, err);
     } else if (strcmp(what, "resets") == 0) {
         return rt_show_resets(view, err);
+    } else if (strcmp(what, "debates") == 0) {
+        return rt_show_debates(view, err);
     } else if (strcmp(what, "workers") == 0) {
         return show_table(view,
                           "SELECT id, role, host, datetime(joined, 'unixepoch') AS joined, "
@@ -423,19 +425,22 @@ static int show(const show_view *view, const char *what, const char *id_text, rt
                           0, err);
     }
     bool one = strcmp(what, "step") == 0 || strcmp(what, "problem") == 0 ||
-               strcmp(what, "trajectory") == 0 || strcmp(what, "reset") == 0;
+               strcmp(what, "trajectory") == 0 || strcmp(what, "reset") == 0 ||
+               strcmp(what, "debate") == 0;
     char *end = NULL;
     int64_t id = one && id_text ? strtoll(id_text, &end, 10) : 0;
     if (!one) {
         return rt_fail(err, RT_ERR_USAGE,
                        "there is no view %s; choose steps, step N, problem ID, "
-                       "trajectory ID, resets, reset ID, workers or events",
+                       "trajectory ID, resets, reset ID, debates, debate ID, workers or events",
                        what);
     } else if (!id_text || end == id_text || *end) {
         return rt_fail(err, RT_ERR_USAGE, "%s needs a number: %s %s", what, what,
                        strcmp(what, "step") == 0 ? "N" : "ID");
     } else if (strcmp(what, "step") == 0) {
         return show_step(view, id, err);
+    } else if (what[0] == 'd') {
+        return rt_show_debate(view, id, err);
     } else if (what[0] == 'r') {
         return rt_show_reset(view, id, err);
     }

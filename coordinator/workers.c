@@ -202,12 +202,23 @@ void rt_workers_cancel(rt_coordinator *co, const rt_lease *lease)
     send_to(co, lease->list->owner, &envelope);
 }
 
+/* Who takes what while both roles are here: debate workers turns of debates, actors the rest. */
+static bool takes(const rt_coordinator *co, const rt_worker *worker, const rt_job *job)
+{
+    bool debater = strcmp(worker->role, "debate") == 0, others = false;
+    for (const rt_worker *other = co->workers; other && !others; other = other->next) {
+        others = (strcmp(other->role, "debate") == 0) != debater;
+    }
+    return !others || debater == (job->debate != NULL);
+}
+
 /* Most free slots first, so that work spreads before anyone queues. */
-static rt_worker *freest(const rt_coordinator *co)
+static rt_worker *freest(const rt_coordinator *co, const rt_job *job)
 {
     rt_worker *best = NULL;
     for (rt_worker *worker = co->workers; worker; worker = worker->next) {
-        if (worker->credit > 0 && (!best || worker->credit > best->credit)) {
+        if (worker->credit > 0 && (!best || worker->credit > best->credit) &&
+            takes(co, worker, job)) {
             best = worker;
         }
     }
@@ -218,15 +229,28 @@ static rt_worker *freest(const rt_coordinator *co)
 static rt_worker *choose(rt_coordinator *co, rt_job *job)
 {
     rt_worker *held = job->prefers[0] ? rt_workers_find(co, job->prefers) : NULL;
-    job->hit = held && held->credit > 0;
-    return job->hit ? held : freest(co);
+    job->hit = held && held->credit > 0 && takes(co, held, job);
+    return job->hit ? held : freest(co, job);
+}
+
+static bool anyone_free(const rt_coordinator *co)
+{
+    const rt_worker *worker = co->workers;
+    while (worker && worker->credit <= 0) {
+        worker = worker->next;
+    }
+    return worker != NULL;
 }
 
 void rt_workers_lease_out(rt_coordinator *co)
 {
-    rt_lease *lease = NULL;
-    rt_worker *worker = NULL;
-    while ((lease = co->leases.queue.head) && (worker = choose(co, lease->job))) {
+    rt_lease *next = NULL;
+    for (rt_lease *lease = co->leases.queue.head; lease && anyone_free(co); lease = next) {
+        next = lease->next;
+        rt_worker *worker = choose(co, lease->job);
+        if (!worker) {
+            continue; /* those of its role are busy */
+        }
         const rt_plan *plan = lease->job->plan;
         int64_t version = plan->evaluation ? plan->step : co->version;
         if (!rt_depot_of(&co->weights, version)) {

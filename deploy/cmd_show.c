@@ -47,7 +47,8 @@ static rt_tokenizer *open_tokenizer(const char *dir, const char *model)
 static int check_words(const char *const *words, int count)
 {
     static const struct { const char *name; bool number; } views[] = {
-        {"steps", false}, {"resets", false}, {"workers", false}, {"events", false},
+        {"steps", false}, {"resets", false}, {"debates", false}, {"workers", false},
+        {"events", false}, {"debate", true},
         {"problem", true}, {"trajectory", true}, {"step", true}, {"reset", true},
     };
     if (count == 0)
@@ -63,7 +64,7 @@ static int check_words(const char *const *words, int count)
             return 0;
         }
     return cli_usage("nothing to show under \"%s\"; there are: steps, step N, problem ID, "
-                     "trajectory ID, resets, reset ID, workers, events",
+                     "trajectory ID, resets, reset ID, debates, debate ID, workers, events",
                      words[0]);
 }
 
@@ -79,7 +80,7 @@ int cmd_show(int argc, char **argv)
     };
     int rc = cli_parse(argc, argv,
                        "show RUN [steps | step N | problem ID | trajectory ID | resets | "
-                       "reset ID | workers | events]",
+                       "reset ID | debates | debate ID | workers | events]",
                        "Reads the run store of a run folder, also while the run goes on.\n"
                        "Without more words: an overview.",
                        options, RT_COUNT(options), words, &count, WORDS_MAX);
@@ -87,7 +88,7 @@ int cmd_show(int argc, char **argv)
         return rc < 0 ? 0 : rc;
     if (count == 0)
         return cli_usage("which run? usage: retake show RUN [steps | step N | problem ID | "
-                         "trajectory ID | resets | reset ID | workers "
+                         "trajectory ID | resets | reset ID | debates | debate ID | workers "
                          "| events]");
     rc = check_words(words + 1, count - 1);
     if (rc != 0)
@@ -99,7 +100,8 @@ int cmd_show(int argc, char **argv)
         return cli_usage("%s is no run folder: it has no run.db", words[0]);
     bool texts =
         count > 1 && (strcmp(words[1], "problem") == 0 || strcmp(words[1], "trajectory") == 0 ||
-                      strcmp(words[1], "step") == 0 || strcmp(words[1], "reset") == 0);
+                      strcmp(words[1], "step") == 0 || strcmp(words[1], "reset") == 0 ||
+                      strcmp(words[1], "debate") == 0);
     rt_tokenizer *tokenizer = texts ? open_tokenizer(words[0], model) : NULL;
     rt_buf out = {0};
     rt_error err;
