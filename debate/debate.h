@@ -124,7 +124,8 @@ const char *rt_answer_parse(const char *grader, const char *text, size_t bytes, 
 /* The first character of a box that is, in upper case, a letter from A to `last`: 'B' for "b", "(B)",
  * "B) 410"; as in MACA's release 'E' for "\text{B}". 0: none. */
 char rt_choice_parse(const char *box, size_t bytes, char last);
-/* The same string, or `answer` is right by the grader with `other` as its gold answer. */
+/* The same string, or (graders number, math, steps) `answer` is right by the grader with `other` as its
+ * gold answer. A percent sign at the end is no part of an answer: 10% is 10, as in MACA, not 0.1. */
 bool rt_answer_equal(const char *grader, const char *answer, const char *other);
 
 typedef struct rt_vote {

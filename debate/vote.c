@@ -63,26 +63,38 @@ const char *rt_answer_parse(const char *grader, const char *text, size_t bytes, 
     return count > RT_ANSWER_BYTES_MAX || memchr(box, '\0', count) ? NULL : keep(box, count, arena);
 }
 
+/* Bytes without a percent sign at the end: the graders read it as a factor. */
+static int without_percent(const char *answer)
+{
+    size_t bytes = strlen(answer);
+    if (bytes > 1 && answer[bytes - 1] == '%') {
+        bytes -= answer[bytes - 2] == '\\' ? 2 : 1;
+    }
+    return (int)bytes;
+}
+
 bool rt_answer_equal(const char *grader, const char *answer, const char *other)
 {
     if (!strcmp(answer, other)) {
         return true;
     }
-    /* The gold of `steps` is a whole chain, not an answer. */
     if (!*answer || !*other) {
         return false;
     }
+    /* The gold of `steps` is a whole chain, not an answer. */
     if (!strcmp(grader, "steps")) {
         grader = "number";
     }
     if (strcmp(grader, "number") && strcmp(grader, "math")) {
         return false;
     }
-    rt_buf text = {0};
+    rt_buf text = {0}, gold = {0};
     rt_verdict verdict;
-    rt_buf_addf(&text, "\\boxed{%s}", answer);
-    int rc = rt_grade_response(grader, text.data, text.bytes, other, &verdict, NULL);
+    rt_buf_addf(&text, "\\boxed{%.*s}", without_percent(answer), answer);
+    rt_buf_addf(&gold, "%.*s", without_percent(other), other);
+    int rc = rt_grade_response(grader, text.data, text.bytes, gold.data, &verdict, NULL);
     rt_buf_free(&text);
+    rt_buf_free(&gold);
     return rc == RT_OK && verdict.grade == RT_CORRECT;
 }
 
