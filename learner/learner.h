@@ -132,8 +132,8 @@ typedef struct rt_observer {
     void (*gradient)(void *context, int update, const float *grad, size_t count, double loss);
 } rt_observer;
 void rt_learner_observe(rt_learner *learner, const rt_observer *observer); /* borrows; NULL: none */
-/* rt_learner_step, and a safetensors file of all that it consumed and produced (audit.c says what;
- * docs/run-store.md). metadata: key, value, …, NULL. */
+/* rt_learner_step, and a safetensors file of all that its first epoch consumed and produced (audit.c
+ * says what; docs/run-store.md). metadata: key, value, …, NULL. */
 int rt_audit(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
              const char *path, const char *const *metadata, rt_update_stats *stats, rt_error *err);
 /* One supervised update: loss = −Σ weight·logp / Σ weight over the batch. */
