@@ -130,7 +130,7 @@ typedef struct rt_config {
         double lr, beta1, beta2, eps, weight_decay, clip;
         char *schedule;          /* constant | linear | cosine */
         int64_t warmup_steps;
-        int64_t schedule_steps;  /* decay length; 0 = run.steps × updates */
+        int64_t schedule_steps;  /* decay length; 0 = run.steps × updates × epochs */
         int64_t micro_tokens;    /* token budget of a micro-batch */
         int64_t threads;         /* 0 = decided by the supervisor, else all cores */
         int64_t checkpoint_every, checkpoints_kept; /* steps, files */

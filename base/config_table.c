@@ -163,7 +163,7 @@ const rt_config_key rt_config_keys[] = {
          "learning rate after warm-up"),
     INTEGER(learner, warmup_steps, "0", 0, 1e9, true, "optimizer steps from 0 up to lr"),
     INTEGER(learner, schedule_steps, "0", 0, 1e9, true,
-            "optimizer steps of the decay; 0: run.steps x algorithm.updates"),
+            "optimizer steps of the decay; 0: run.steps x algorithm.updates x algorithm.epochs"),
     INTEGER(learner, micro_tokens, "4096", 1, 1 << 24, true, "token budget of a micro-batch"),
     INTEGER(learner, threads, "0", 0, 4096, false, "0: decided by the machine"),
     INTEGER(learner, checkpoint_every, "1", 0, 1e9, false,

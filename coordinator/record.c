@@ -197,6 +197,13 @@ static void record_learning(rt_coordinator *co, int64_t step, const Retake__Step
     rt_step_metric(co, step, "kl", done->kl);
     rt_step_metric(co, step, "entropy", done->entropy);
     rt_step_metric(co, step, "clipped", done->clipped);
+    if (co->config->algorithm.objective.loss != RT_LOSS_POLICY) {
+        rt_step_metric(co, step, "preference.margin", done->margin);
+        rt_step_metric(co, step, "preference.accuracy", done->accuracy);
+        rt_step_metric(co, step, "preference.chosen", done->chosen);
+        rt_step_metric(co, step, "preference.rejected", done->rejected);
+        rt_step_metric(co, step, "preference.divergence", done->divergence);
+    }
     rt_step_metric(co, step, "logprob.compared", (double)done->compared);
     rt_step_metric(co, step, "logprob.mismatched", (double)done->mismatched);
     rt_step_metric(co, step, "tokens.rows", (double)done->tokens);

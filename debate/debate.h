@@ -117,11 +117,15 @@ int rt_debate_summary_prompt(const rt_debate_rules *rules, const rt_debate *deba
 /* ---- answers and votes --------------------------------------------------------------------------- */
 
 /* The answer of a text: the content of its first complete \boxed{}, without space at its ends;
- * grader choice: its letter A…J in upper case (alone, before ")" and the like, else the first such
- * letter in the box); yesno: yes or no. NULL: unparseable (also: more than RT_ANSWER_BYTES_MAX bytes or
- * a NUL inside). An empty box is the answer "", which may win a vote but never gives a record. */
+ * grader choice: the letter in the box (rt_choice_parse with J); yesno: yes or no, the box's first
+ * word. NULL: unparseable (also: more than RT_ANSWER_BYTES_MAX bytes or a NUL inside). An empty box is
+ * the answer "", which may win a vote but never gives a record. */
 const char *rt_answer_parse(const char *grader, const char *text, size_t bytes, rt_arena *arena);
-/* The same string, or `answer` is right by the grader with `other` as its gold answer. */
+/* The first character of a box that is, in upper case, a letter from A to `last`: 'B' for "b", "(B)",
+ * "B) 410"; as in MACA's release 'E' for "\text{B}". 0: none. */
+char rt_choice_parse(const char *box, size_t bytes, char last);
+/* The same string, or (graders number, math, steps) `answer` is right by the grader with `other` as its
+ * gold answer. A percent sign at the end is no part of an answer: 10% is 10, as in MACA, not 0.1. */
 bool rt_answer_equal(const char *grader, const char *answer, const char *other);
 
 typedef struct rt_vote {
@@ -157,7 +161,7 @@ typedef struct rt_debate_decision {
                               one), share of all */
     bool enough;           /* a label, not "", and agreement ≥ settings->agreement_min */
 } rt_debate_decision;
-void rt_debate_decide(const rt_debate_settings *settings, const rt_debate *debate,
+void rt_debate_decide(const rt_debate_settings *settings, const rt_debate *debate, rt_arena *arena,
                       rt_debate_decision *decision);
 
 /* ---- records --------------------------------------------------------------------------------------- */
@@ -177,8 +181,8 @@ void rt_debate_decide(const rt_debate_settings *settings, const rt_debate *debat
  *             for all records of the debate
  *   first, none   no peers. Nobody to quote: no peers either.
  * Prompts go through the chat form as in the debate; they are cut by the same rule. Order of records:
- * by agent, pairs by (chosen, rejected). Turns without ids (a lost round) are no turns: they neither agree nor are rejected nor
- * quoted. */
+ * by agent, pairs by (chosen, rejected). Turns without ids (a lost round) are no turns:
+ * they neither agree nor are rejected nor quoted. */
 typedef struct rt_debate_record {
     int kind;                     /* enum rt_record_kind */
     uint64_t debate;
@@ -236,11 +240,11 @@ typedef struct rt_debate_measures {
         int64_t turns, right;          /* turns; their answers that are right (round 0: single agent) */
         int64_t vote_right;            /* debates whose vote over this round is right */
         int64_t switches;              /* answer differs from the agent's own of the round before */
-        /* The vote of the round before, by rt_vote_count maca over the other agents alone, was wrong,
-         * and the agent's own answer then was another; `sycophantic` of those took over that answer. */
+        /* In the round before more than half of the other agents had one answer, a wrong one, and the
+         * agent's own was not that (right, wrong or none); `sycophantic` of those have it now. */
         int64_t under_majority, sycophantic;
-        /* Some other agent's answer in the round before was right while the agent's own was not, and the
-         * right ones were at most half of all agents; `persuaded` of those are right now. */
+        /* In the round before some agents, at most half of all, were right and this one was not;
+         * `persuaded` of those are right now. */
         int64_t under_minority, persuaded;
         int64_t tokens;                /* sampled */
     } rounds[RT_ROUNDS_MAX];

@@ -22,6 +22,8 @@ static void on_micro_batch(void *context, int update, const rt_sequence *const *
                            int count, const int32_t *first, const float *logp, const float *g)
 {
     audit *a = context;
+    if (update >= a->updates) /* later epochs train the same sequences again */
+        return;
     for (int i = 0; i < count; i++) {
         size_t index = (size_t)(sequences[i] - a->sequences);
         a->update_of[index] = update;
@@ -37,7 +39,8 @@ static void on_micro_batch(void *context, int update, const rt_sequence *const *
 static void on_gradient(void *context, int update, const float *grad, size_t count, double loss)
 {
     audit *a = context;
-    RT_ASSERT(update < a->updates);
+    if (update >= a->updates)
+        return;
     a->grad[update] = rt_arena_alloc(a->arena, count * sizeof(float));
     memcpy(a->grad[update], grad, count * sizeof(float));
     a->loss[update] = (float)loss;

@@ -11,7 +11,8 @@ struct rt_learner {
     rt_weights *master;        /* f32 */
     rt_weights *working;       /* what the net holds; the master itself when dtype is f32 */
     rt_trainer *trainer;
-    /* frozen copy of the model the run began with; NULL unless the objective has a penalty */
+    /* frozen copy of the model the run began with; NULL unless the objective has a penalty or a
+     * preference */
     rt_net *reference_net;
     rt_trainer *reference;
     rt_optimizer optimizer;
@@ -30,6 +31,29 @@ struct rt_learner {
         int sequences_max, entries_max, tokens_max;
     } scratch;
 };
+
+/* What a run over micro-batches does with each of them. Arrays lie beside the list it runs over. */
+typedef struct rt_pass {
+    bool train;             /* forward and backward; else forward only */
+    bool compare;
+    bool observe;
+    int update;
+    int64_t batch_sequences, batch_tokens;
+    double *ratio;          /* not NULL: receives R, the sum of logp − ref_logp, of each sequence */
+    const double *coefficient; /* not NULL: d loss / d R of each, in place of the token terms */
+    const atomic_bool *stop;
+} rt_pass;
+
+/* Cuts the list by token budget and works through it in order. */
+int rt_pass_run(rt_learner *learner, const rt_pass *pass, const rt_sequence *const *list, int count,
+                rt_update_stats *stats, rt_term_stats *terms, rt_error *err);
+/* Preference losses need whole sequences before any gradient: R of the optimizer batch
+ * [begin, end) of all sequences under the weights as they are, and from it coefficient (end − begin)
+ * for the pass that trains. Adds to *stats, the loss too. */
+int rt_preference_phase(rt_learner *learner, const rt_sequence *all, int begin, int end,
+                        const atomic_bool *stop, double *coefficient, rt_update_stats *update_stats,
+                        rt_preference_stats *stats, rt_error *err);
+void rt_preference_finish(const rt_preference_stats *stats, double beta, rt_update_stats *out);
 
 /* After the optimizer has changed the master: rounds to the working copy and packs it. */
 void rt_learner_publish(rt_learner *learner);

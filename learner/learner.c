@@ -74,10 +74,11 @@ static int load_weights(rt_learner *learner, const char *from, rt_error *err)
     return rt_model_load(&learner->master, path, RT_F32, err);
 }
 
-/* The penalty is against the model the run began with, resumed or not. */
+/* Penalty and preference are against the model the run began with, resumed or not. */
 static int open_reference(rt_learner *learner, rt_error *err)
 {
-    if (learner->config->algorithm.objective.kl == RT_KL_OFF)
+    const rt_objective *objective = &learner->config->algorithm.objective;
+    if (objective->kl == RT_KL_OFF && objective->loss == RT_LOSS_POLICY)
         return 0;
     int dtype = learner->working->dtype;
     rt_weights *weights;
@@ -98,7 +99,7 @@ int rt_learner_new(rt_learner **out, const rt_config *config, const char *from, 
 {
     rt_learner *learner = rt_alloc(sizeof *learner);
     learner->config = config;
-    learner->updates_total = config->run.steps * config->algorithm.updates;
+    learner->updates_total = config->run.steps * config->algorithm.updates * config->algorithm.epochs;
     char expected[33] = "";
     int rc = rt_ops_open(&learner->ops, config->learner.device, (int)config->learner.threads, err);
     if (rc == 0)

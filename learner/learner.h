@@ -40,6 +40,31 @@ typedef struct rt_term_stats {
 void rt_objective_terms(const rt_objective *objective, const rt_terms *terms, float *g,
                         rt_term_stats *stats);
 
+/* ---- preference: losses of whole sequences, pure functions ---------------------------------------
+ */
+
+typedef struct rt_preference {
+    int count;
+    const double *ratio;     // (N) R, sum over trained tokens of logp − ref_logp
+    const double *advantage; // (N) kto: above 0 desirable, below undesirable; its size is the weight
+    const int *rejected;     // (N) dpo: 1 + index of the one that this is preferred to; 0: none
+    double z0;               // kto, library form: estimate of the divergence, a constant
+} rt_preference;
+
+/* Sums; loss and divergence over `updates` calls, right over `judged` pairs (dpo) or sequences
+ * (kto), chosen and rejected (R of them; kto: desirable and undesirable) over their counts. */
+typedef struct rt_preference_stats {
+    double loss, divergence, right, chosen, rejected;
+    int64_t updates, judged, chosen_count, rejected_count;
+} rt_preference_stats;
+
+/* Adds to *stats and writes coefficient (N) = d loss / d R, which is d loss / d logp of each trained
+ * token, for one whole optimizer batch: preference.c has the equations. */
+void rt_preference_terms(const rt_objective *objective, const rt_preference *preference,
+                         double *coefficient, rt_preference_stats *stats);
+/* z0 = max(0, mean of R) of prompts with responses to other prompts; 0 for none. */
+double rt_kto_divergence(const double *ratio, int count);
+
 /* ---- optimizer ----------------------------------------------------------------------------------
  */
 
@@ -58,19 +83,27 @@ typedef struct rt_learner rt_learner;
 typedef struct rt_sequence {
     uint64_t trajectory;
     const int32_t *ids;    // (prompt_tokens + response_tokens)
-    const float *old_logp; // (response_tokens); NULL: supervised
+    const float *old_logp; // (response_tokens); NULL: not sampled behind this prompt
     const float *weight;   // (response_tokens) supervised weights; NULL: 1
     int prompt_tokens, response_tokens, suffix_start;
-    double advantage;
+    double advantage; /* kto: label and weight, see rt_preference */
     bool stale; /* sampled with older weights or behind another prompt: log-probs differ by nature */
     int adapter;  /* 1 + number of the one that learns from it; 0: all weights are trained */
     int rejected; /* dpo: 1 + index of the sequence this one is preferred to; 0: none */
 } rt_sequence;
 
+/* Whether the optimizer batch [begin, end) of a step's sequences (count) fits the objective: pairs
+ * are within it and share a prompt, ratios have a denominator. Else RT_ERR_INPUT. */
+int rt_preference_check(const rt_objective *objective, const rt_sequence *sequences, int count,
+                        int begin, int end, rt_error *err);
+
 typedef struct rt_update_stats {
     double loss, grad_norm, clipped, kl, entropy, learning_rate;
     int64_t rows, trained, compared, mismatched;
     double seconds;
+    /* dpo and kto, over all optimizer steps: R of chosen and rejected (kto: desirable and
+     * undesirable), margin beta·(difference), share on the right side, z0. NAN: of nothing. */
+    struct { double margin, accuracy, chosen, rejected, divergence; } preference;
 } rt_update_stats;
 
 /* Loads config->model.path (or random weights) and optimizer state; from: a checkpoint folder to
@@ -78,10 +111,11 @@ typedef struct rt_update_stats {
 int rt_learner_new(rt_learner **learner, const rt_config *config, const char *from, rt_error *err);
 void rt_learner_free(rt_learner **learner);
 /* Trains on one batch: cut into `updates` optimizer steps in sequence order (whole groups of equal
- * prompt stay together), each cut into micro-batches by token budget. stop (may be NULL) is looked
- * at between micro-batches: set = RT_ERR_STOPPED and the weights are those before the call only if
- * no optimizer step was done; *updates_done says how many were. NaN: RT_ERR_MATH, nothing applied.
- */
+ * prompt stay together), each cut into micro-batches by token budget; algorithm.epochs passes over
+ * them. stop (may be NULL) is looked at between micro-batches: set = RT_ERR_STOPPED and the weights
+ * are those before the call only if no optimizer step was done; *updates_done says how many were. A
+ * batch that does not fit the objective (rt_preference_check): RT_ERR_INPUT; NaN: RT_ERR_MATH; nothing
+ * applied. */
 int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
                     const atomic_bool *stop, int *updates_done, rt_update_stats *stats,
                     rt_error *err);
@@ -89,16 +123,17 @@ int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count
  * the call and must not change. */
 typedef struct rt_observer {
     void *context;
-    /* A micro-batch of update `update`: entries [first[i], first[i+1]) are the trained tokens of
-     * sequences[i], from its suffix_start on; g NULL: advantage 0, which adds no gradient. */
+    /* A micro-batch of update `update` (counted on over epochs): entries [first[i], first[i+1]) are
+     * the trained tokens of sequences[i], from its suffix_start on; g NULL: advantage 0, which adds
+     * no gradient. */
     void (*micro_batch)(void *context, int update, const rt_sequence *const *sequences, int count,
                         const int32_t *first, const float *logp, const float *g);
     /* The update's whole gradient, before clipping. */
     void (*gradient)(void *context, int update, const float *grad, size_t count, double loss);
 } rt_observer;
 void rt_learner_observe(rt_learner *learner, const rt_observer *observer); /* borrows; NULL: none */
-/* rt_learner_step, and a safetensors file of all that it consumed and produced (audit.c says what;
- * docs/run-store.md). metadata: key, value, …, NULL. */
+/* rt_learner_step, and a safetensors file of all that its first epoch consumed and produced (audit.c
+ * says what; docs/run-store.md). metadata: key, value, …, NULL. */
 int rt_audit(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
              const char *path, const char *const *metadata, rt_update_stats *stats, rt_error *err);
 /* One supervised update: loss = −Σ weight·logp / Σ weight over the batch. */

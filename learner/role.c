@@ -175,7 +175,7 @@ static void on_batch(rt_role *role, const rt_message *message)
                     role->stopping ? "stopping" : "another one is in work");
         return;
     }
-    rt_job *job = rt_job_step(batch, message->frames, message->frames_count, &err);
+    rt_job *job = rt_job_step(role->config, batch, message->frames, message->frames_count, &err);
     if (!job) {
         rt_log_line(role->log, RT_ERROR, "refused: %s", err.message);
         return;
@@ -255,6 +255,11 @@ static void send_step_done(rt_role *role, const rt_job *job)
     done.learning_rate = job->stats.learning_rate;
     done.kl = job->stats.kl;
     done.entropy = job->stats.entropy;
+    done.margin = job->stats.preference.margin;
+    done.accuracy = job->stats.preference.accuracy;
+    done.chosen = job->stats.preference.chosen;
+    done.rejected = job->stats.preference.rejected;
+    done.divergence = job->stats.preference.divergence;
     done.error = job->rc == 0 ? "" : (char *)(uintptr_t)job->error.message;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_STEP_DONE;

@@ -55,7 +55,9 @@ typedef struct rt_role {
 
 /* role_compute.c */
 void *rt_role_compute(void *context);
-rt_job *rt_job_step(const Retake__Batch *batch, const rt_frame *frames, int frames_count, rt_error *err);
+/* NULL: a batch that cannot be what the coordinator meant. */
+rt_job *rt_job_step(const rt_config *config, const Retake__Batch *batch, const rt_frame *frames,
+                    int frames_count, rt_error *err);
 void rt_job_free(rt_job *job);
 
 #endif

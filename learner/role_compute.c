@@ -58,9 +58,25 @@ void *rt_role_compute(void *context)
     }
 }
 
+/* Numbers of other things: adapters of the run, sequences of the batch. */
+static int check_links(const rt_config *config, const Retake__Batch *batch, const Retake__Sequence *q,
+                       rt_error *err)
+{
+    int adapters = rt_config_adapters(config);
+    if (q->adapter > (uint32_t)adapters)
+        return rt_fail(err, RT_ERR_INPUT, "batch of step %lld: trajectory %llu is for adapter %u of %d; "
+                       "learner.lora and algorithm.debate must be the coordinator's",
+                       (long long)batch->step, (unsigned long long)q->trajectory, q->adapter, adapters);
+    if (q->rejected > batch->n_sequences)
+        return rt_fail(err, RT_ERR_INPUT, "batch of step %lld: trajectory %llu is preferred to number %u of "
+                       "%zu sequences", (long long)batch->step, (unsigned long long)q->trajectory,
+                       q->rejected, batch->n_sequences);
+    return 0;
+}
+
 /* Sums of the counts must be exactly what the frames hold. */
-static int check_frames(const Retake__Batch *batch, const rt_frame *frames, int frames_count,
-                        rt_error *err)
+static int check_frames(const rt_config *config, const Retake__Batch *batch, const rt_frame *frames,
+                        int frames_count, rt_error *err)
 {
     uint64_t ids = 0, logps = 0;
     for (size_t i = 0; i < batch->n_sequences; i++) {
@@ -76,6 +92,9 @@ static int check_frames(const Retake__Batch *batch, const rt_frame *frames, int 
             return rt_fail(err, RT_ERR_INPUT, "batch of step %lld: trajectory %llu has no prompt or a "
                            "suffix start past its end", (long long)batch->step,
                            (unsigned long long)q->trajectory);
+        int rc = check_links(config, batch, q, err);
+        if (rc != 0)
+            return rc;
     }
     if (batch->n_sequences == 0)
         return 0;
@@ -87,9 +106,10 @@ static int check_frames(const Retake__Batch *batch, const rt_frame *frames, int 
     return 0;
 }
 
-rt_job *rt_job_step(const Retake__Batch *batch, const rt_frame *frames, int frames_count, rt_error *err)
+rt_job *rt_job_step(const rt_config *config, const Retake__Batch *batch, const rt_frame *frames,
+                    int frames_count, rt_error *err)
 {
-    if (check_frames(batch, frames, frames_count, err) != 0)
+    if (check_frames(config, batch, frames, frames_count, err) != 0)
         return NULL;
     rt_job *job = rt_alloc(sizeof *job);
     job->kind = JOB_STEP;
@@ -107,10 +127,11 @@ rt_job *rt_job_step(const Retake__Batch *batch, const rt_frame *frames, int fram
     for (int i = 0; i < job->count; i++) {
         const Retake__Sequence *q = batch->sequences[i];
         job->sequences[i] = (rt_sequence){
-            .trajectory = q->trajectory, .ids = ids, .old_logp = logp,
+            .trajectory = q->trajectory, .ids = ids, .old_logp = q->unsampled ? NULL : logp,
             .prompt_tokens = (int)q->prompt_tokens, .response_tokens = (int)q->response_tokens,
             .suffix_start = (int)q->suffix_start, .advantage = q->advantage,
-            .stale = q->weights_version != batch->weights_version,
+            .stale = q->unsampled || q->weights_version != batch->weights_version,
+            .adapter = (int)q->adapter, .rejected = (int)q->rejected,
         };
         ids += q->prompt_tokens + q->response_tokens;
         logp += q->response_tokens;

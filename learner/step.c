@@ -108,22 +108,12 @@ static void compare(const struct scratch *s, const rt_sequence *const *sequences
     }
 }
 
-/* What a run over micro-batches does with each of them. */
-typedef struct pass {
-    bool train;             /* forward and backward; else forward only, to compare */
-    bool compare;
-    bool observe;
-    int update;
-    int64_t batch_sequences, batch_tokens;
-    const atomic_bool *stop;
-} pass;
-
 void rt_learner_observe(rt_learner *learner, const rt_observer *observer)
 {
     learner->observer = observer;
 }
 
-static void observe(const rt_learner *learner, const pass *p, const rt_sequence *const *sequences,
+static void observe(const rt_learner *learner, const rt_pass *p, const rt_sequence *const *sequences,
                     int count)
 {
     const struct scratch *s = &learner->scratch;
@@ -146,8 +136,64 @@ static int reference_logp(rt_learner *learner, int count, int entries, float tem
                               err);
 }
 
-static int micro_batch(rt_learner *learner, const pass *p, const rt_sequence *const *sequences,
-                       int count, rt_update_stats *stats, rt_term_stats *terms_stats, rt_error *err)
+/* R of each sequence, in the order of its tokens. */
+static int add_up(rt_learner *learner, int count, int entries, float temperature, double *ratio,
+                  rt_error *err)
+{
+    const struct scratch *s = &learner->scratch;
+    int rc = reference_logp(learner, count, entries, temperature, err);
+    for (int i = 0; rc == 0 && i < count; i++)
+        for (int e = s->first[i]; e < s->first[i + 1]; e++)
+            ratio[i] += (double)s->logp[e] - (double)s->ref_logp[e];
+    return rc;
+}
+
+/* What was not sampled has drifted from nothing: it adds nothing to the difference of old and new. */
+static void no_drift(struct scratch *s, const rt_sequence *const *sequences, int count)
+{
+    for (int i = 0; i < count; i++)
+        for (int e = s->first[i]; e < s->first[i + 1] && !sequences[i]->old_logp; e++)
+            s->old_logp[e] = s->logp[e];
+}
+
+/* d loss / d logp of a whole-sequence loss: the same for all tokens of a sequence. */
+static void spread(const struct scratch *s, int count, const double *coefficient,
+                   rt_term_stats *stats)
+{
+    for (int i = 0; i < count; i++) {
+        for (int e = s->first[i]; e < s->first[i + 1]; e++) {
+            s->g[e] = (float)coefficient[i];
+            stats->logp_sum += (double)s->logp[e];
+            stats->kl += (double)s->old_logp[e] - (double)s->logp[e];
+            stats->live++;
+        }
+    }
+}
+
+static int token_terms(rt_learner *learner, const rt_pass *p, const rt_sequence *const *sequences,
+                       int count, int entries, float temperature, rt_term_stats *stats, rt_error *err)
+{
+    struct scratch *s = &learner->scratch;
+    int rc = reference_logp(learner, count, entries, temperature, err);
+    if (rc != 0)
+        return rc;
+    rt_terms terms = {count, s->first, s->logp, s->old_logp, learner->reference ? s->ref_logp : NULL,
+                      NULL, s->advantage, p->batch_sequences, p->batch_tokens};
+    double loss_before = stats->loss;
+    rt_objective_terms(&learner->config->algorithm.objective, &terms, s->g, stats);
+    if (!isfinite(stats->loss - loss_before))
+        return rt_fail(err, RT_ERR_MATH,
+                       "the loss of update %lld is not a number (trajectory %llu to %llu); nothing was "
+                       "applied, the last checkpoint is untouched",
+                       (long long)learner->optimizer.updates + 1,
+                       (unsigned long long)sequences[0]->trajectory,
+                       (unsigned long long)sequences[count - 1]->trajectory);
+    return 0;
+}
+
+/* at: place of the micro-batch in the list of the pass. */
+static int micro_batch(rt_learner *learner, const rt_pass *p, const rt_sequence *const *sequences,
+                       int count, int at, rt_update_stats *stats, rt_term_stats *terms, rt_error *err)
 {
     struct scratch *s = &learner->scratch;
     int rows = 0;
@@ -163,32 +209,26 @@ static int micro_batch(rt_learner *learner, const pass *p, const rt_sequence *co
     stats->rows += rows;
     if (p->compare)
         compare(s, sequences, count, stats);
+    if (p->ratio)
+        return add_up(learner, count, entries, temperature, p->ratio + at, err);
     if (!p->train) {
         observe(learner, p, sequences, count);
         return 0;
     }
-    rc = reference_logp(learner, count, entries, temperature, err);
+    no_drift(s, sequences, count);
+    if (p->coefficient)
+        spread(s, count, p->coefficient + at, terms);
+    else
+        rc = token_terms(learner, p, sequences, count, entries, temperature, terms, err);
     if (rc != 0)
         return rc;
-    rt_terms terms = {count, s->first, s->logp, s->old_logp, learner->reference ? s->ref_logp : NULL,
-                      NULL, s->advantage, p->batch_sequences, p->batch_tokens};
-    double loss_before = terms_stats->loss;
-    rt_objective_terms(&learner->config->algorithm.objective, &terms, s->g, terms_stats);
-    if (!isfinite(terms_stats->loss - loss_before))
-        return rt_fail(err, RT_ERR_MATH,
-                       "the loss of update %lld is not a number (trajectory %llu to %llu); nothing was "
-                       "applied, the last checkpoint is untouched",
-                       (long long)learner->optimizer.updates + 1,
-                       (unsigned long long)sequences[0]->trajectory,
-                       (unsigned long long)sequences[count - 1]->trajectory);
     observe(learner, p, sequences, count);
     return rt_trainer_backward(learner->trainer, s->entries, s->g, entries, temperature,
                                learner->grad, err);
 }
 
-/* Cuts the list by token budget and works through it in order. */
-static int run_pass(rt_learner *learner, const pass *p, const rt_sequence *const *list, int count,
-                    rt_update_stats *stats, rt_term_stats *terms, rt_error *err)
+int rt_pass_run(rt_learner *learner, const rt_pass *p, const rt_sequence *const *list, int count,
+                rt_update_stats *stats, rt_term_stats *terms, rt_error *err)
 {
     int budget = learner->trainer_tokens, rc = 0;
     int wanted = (int)RT_MIN(learner->config->learner.micro_tokens, budget);
@@ -208,7 +248,7 @@ static int run_pass(rt_learner *learner, const pass *p, const rt_sequence *const
             tokens += more;
             end++;
         }
-        rc = micro_batch(learner, p, list + begin, end - begin, stats, terms, err);
+        rc = micro_batch(learner, p, list + begin, end - begin, begin, stats, terms, err);
         begin = end;
     }
     return rc;
@@ -232,7 +272,8 @@ static int cut_at(const rt_sequence *sequences, int count, int u, int updates)
 /* With advantage 0 and no penalty a sequence has no gradient: it only counts in denominators. */
 static bool has_gradient(const rt_learner *learner, const rt_sequence *sequence)
 {
-    return sequence->advantage != 0 || learner->config->algorithm.objective.kl != RT_KL_OFF;
+    const rt_objective *objective = &learner->config->algorithm.objective;
+    return sequence->advantage != 0 || objective->kl != RT_KL_OFF || objective->loss != RT_LOSS_POLICY;
 }
 
 /* Forward only, before any weight has moved, over every sequence that training will not compare. */
@@ -244,9 +285,9 @@ static int check_rest(rt_learner *learner, const rt_sequence *sequences, int cou
     for (int i = 0; i < count; i++)
         if (i >= first_cut || !has_gradient(learner, &sequences[i]))
             list[listed++] = &sequences[i];
-    pass p = {.train = false, .compare = true, .stop = stop};
+    rt_pass p = {.train = false, .compare = true, .stop = stop};
     rt_term_stats none = {0};
-    return run_pass(learner, &p, list, listed, stats, &none, err);
+    return rt_pass_run(learner, &p, list, listed, stats, &none, err);
 }
 
 /* What adds no gradient is not even computed, unless somebody looks on. */
@@ -257,37 +298,68 @@ static int observe_flat(rt_learner *learner, const rt_sequence *sequences, int c
     for (int i = 0; learner->observer && i < count; i++)
         if (!has_gradient(learner, &sequences[i]))
             list[listed++] = &sequences[i];
-    pass p = {.observe = true, .update = update};
+    rt_pass p = {.observe = true, .update = update};
     rt_update_stats unused = {0};
     rt_term_stats none = {0};
-    return run_pass(learner, &p, list, listed, &unused, &none, err);
+    return rt_pass_run(learner, &p, list, listed, &unused, &none, err);
 }
 
-static int one_update(rt_learner *learner, const rt_sequence *sequences, int count, int update,
-                      bool compare_now, const rt_sequence **list, const atomic_bool *stop,
-                      rt_update_stats *stats, rt_term_stats *terms, rt_error *err)
+/* One batch at work. */
+typedef struct step {
+    rt_learner *learner;
+    const rt_sequence *sequences;
+    int count, updates;
+    const rt_sequence **list; /* (count) scratch */
+    double *coefficient;      /* (count) scratch */
+    rt_term_stats terms;
+    rt_preference_stats preference;
+} step;
+
+/* Optimizer step u of `updates`: [*begin, *end) of the sequences. */
+static void cut(const step *s, int u, int *begin, int *end)
 {
-    int rc = observe_flat(learner, sequences, count, update, list, err);
+    *begin = cut_at(s->sequences, s->count, u, s->updates);
+    *end = u + 1 == s->updates ? s->count : cut_at(s->sequences, s->count, u + 1, s->updates);
+}
+
+static int gradient(step *s, int begin, int end, rt_pass *p, rt_update_stats *stats, rt_error *err)
+{
+    rt_learner *learner = s->learner;
+    int listed = 0, rc = 0;
+    for (int i = begin; i < end; i++) {
+        p->batch_tokens += s->sequences[i].response_tokens - s->sequences[i].suffix_start;
+        if (has_gradient(learner, &s->sequences[i]))
+            s->list[listed++] = &s->sequences[i];
+    }
+    stats->trained += p->batch_tokens;
+    if (learner->config->algorithm.objective.loss != RT_LOSS_POLICY) {
+        double loss_before = s->preference.loss;
+        rc = rt_preference_phase(learner, s->sequences, begin, end, p->stop, s->coefficient, stats,
+                                 &s->preference, err);
+        s->terms.loss += s->preference.loss - loss_before;
+        p->coefficient = s->coefficient;
+    }
+    return rc != 0 ? rc : rt_pass_run(learner, p, s->list, listed, stats, &s->terms, err);
+}
+
+static int one_update(step *s, int begin, int end, int update, bool compare_now,
+                      const atomic_bool *stop, rt_update_stats *stats, rt_error *err)
+{
+    rt_learner *learner = s->learner;
+    int rc = observe_flat(learner, s->sequences + begin, end - begin, update, s->list, err);
     if (rc != 0)
         return rc;
-    pass p = {.train = true, .compare = compare_now, .observe = true, .update = update,
-              .batch_sequences = count, .stop = stop};
-    int listed = 0;
-    double loss_before = terms->loss;
-    for (int i = 0; i < count; i++) {
-        p.batch_tokens += sequences[i].response_tokens - sequences[i].suffix_start;
-        if (has_gradient(learner, &sequences[i]))
-            list[listed++] = &sequences[i];
-    }
-    stats->trained += p.batch_tokens;
-    rc = run_pass(learner, &p, list, listed, stats, terms, err);
+    rt_pass p = {.train = true, .compare = compare_now, .observe = true, .update = update,
+                 .batch_sequences = end - begin, .stop = stop};
+    double loss_before = s->terms.loss;
+    rc = gradient(s, begin, end, &p, stats, err);
     if (rc != 0) {
         memset(learner->grad, 0, learner->optimizer.count * sizeof(float));
         return rc;
     }
     if (learner->observer)
         learner->observer->gradient(learner->observer->context, update, learner->grad,
-                                    learner->optimizer.count, terms->loss - loss_before);
+                                    learner->optimizer.count, s->terms.loss - loss_before);
     double norm = 0;
     stats->learning_rate = rt_learning_rate(learner->config, learner->optimizer.updates,
                                             learner->updates_total);
@@ -299,16 +371,49 @@ static int one_update(rt_learner *learner, const rt_sequence *sequences, int cou
 /* Weights that overflow are found here, before a checkpoint of them takes the place of a good one. */
 static int check_finite(rt_learner *learner, const rt_sequence *sequence, rt_error *err)
 {
-    pass p = {.train = false};
+    rt_pass p = {.train = false};
     rt_update_stats unused = {0};
     rt_term_stats none = {0};
-    int rc = run_pass(learner, &p, &sequence, 1, &unused, &none, err);
+    int rc = rt_pass_run(learner, &p, &sequence, 1, &unused, &none, err);
     for (int e = 0; rc == 0 && e < learner->scratch.first[1]; e++)
         if (!isfinite(learner->scratch.logp[e]))
             rc = rt_fail(err, RT_ERR_MATH,
                          "update %lld made weights whose log-probs are not finite; they are not saved, the "
                          "last checkpoint is untouched; lower learner.lr",
                          (long long)learner->optimizer.updates);
+    return rc;
+}
+
+/* All that can be wrong with a batch is found before any weight moves. */
+static int check_batch(const step *s, rt_error *err)
+{
+    int rc = 0;
+    for (int u = 0, begin, end; u < s->updates && rc == 0; u++) {
+        cut(s, u, &begin, &end);
+        rc = rt_preference_check(&s->learner->config->algorithm.objective, s->sequences, s->count,
+                                 begin, end, err);
+    }
+    return rc;
+}
+
+static int all_updates(step *s, const atomic_bool *stop, int *updates_done, rt_update_stats *stats,
+                       rt_error *err)
+{
+    const rt_config *config = s->learner->config;
+    const char *check = config->learner.check_logprobs;
+    int rc = 0, all = s->updates * (int)config->algorithm.epochs;
+    if (strcmp(check, "all") == 0)
+        rc = check_rest(s->learner, s->sequences, s->count,
+                        cut_at(s->sequences, s->count, 1, s->updates), s->list, stop, stats, err);
+    for (int u = 0, begin, end; u < all && rc == 0; u++) {
+        cut(s, u % s->updates, &begin, &end);
+        if (begin == end)
+            continue;
+        /* Once a weight has moved there is no way back: from then on the step is finished. */
+        rc = one_update(s, begin, end, u, u == 0 && strcmp(check, "none") != 0,
+                        *updates_done == 0 ? stop : NULL, stats, err);
+        *updates_done += rc == 0;
+    }
     return rc;
 }
 
@@ -321,32 +426,23 @@ int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count
     *updates_done = 0;
     if (count == 0)
         return 0;
-    const rt_sequence **list = rt_alloc((size_t)count * sizeof *list);
-    const char *check = learner->config->learner.check_logprobs;
-    int first_cut = cut_at(sequences, count, 1, updates), rc = 0;
-    rt_term_stats terms = {0};
-    if (strcmp(check, "all") == 0)
-        rc = check_rest(learner, sequences, count, first_cut, list, stop, stats, err);
-    for (int u = 0; u < updates && rc == 0; u++) {
-        int begin = cut_at(sequences, count, u, updates);
-        int end = u + 1 == updates ? count : cut_at(sequences, count, u + 1, updates);
-        if (begin == end)
-            continue;
-        /* Once a weight has moved there is no way back: from then on the step is finished. */
-        rc = one_update(learner, sequences + begin, end - begin, u,
-                        u == 0 && strcmp(check, "none") != 0, list,
-                        *updates_done == 0 ? stop : NULL, stats, &terms, err);
-        *updates_done += rc == 0;
-    }
+    step s = {.learner = learner, .sequences = sequences, .count = count, .updates = updates,
+              .list = rt_alloc((size_t)count * sizeof *s.list),
+              .coefficient = rt_alloc((size_t)count * sizeof *s.coefficient)};
+    int rc = check_batch(&s, err);
+    if (rc == 0)
+        rc = all_updates(&s, stop, updates_done, stats, err);
     if (rc == 0)
         rc = check_finite(learner, &sequences[0], err);
-    rt_free(list);
+    rt_free(s.list), rt_free(s.coefficient);
     int done = RT_MAX(*updates_done, 1);
-    stats->loss = terms.loss / done;
+    const rt_term_stats *terms = &s.terms;
+    stats->loss = terms->loss / done;
     stats->grad_norm /= done;
-    stats->clipped = terms.live ? terms.clipped / (double)terms.live : 0;
-    stats->kl = terms.live ? terms.kl / (double)terms.live : 0;
-    stats->entropy = terms.live ? -terms.logp_sum / (double)terms.live : 0;
+    stats->clipped = terms->live ? terms->clipped / (double)terms->live : 0;
+    stats->kl = terms->live ? terms->kl / (double)terms->live : 0;
+    stats->entropy = terms->live ? -terms->logp_sum / (double)terms->live : 0;
+    rt_preference_finish(&s.preference, learner->config->algorithm.objective.beta, stats);
     stats->seconds = (double)(rt_now_ns() - started) * 1e-9;
     return rc;
 }

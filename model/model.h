@@ -99,6 +99,14 @@ int rt_safetensors_write(const char *path, const rt_st_tensor *tensors, int coun
 
 /* ---- tokenizer -------------------------------------------------------------------------------- */
 
+/* A growing list of token ids; zeros are an empty one. */
+typedef struct rt_ids {
+    int32_t *items;
+    size_t count, capacity;
+} rt_ids;
+void rt_ids_add(rt_ids *ids, int32_t id);
+void rt_ids_free(rt_ids *ids);
+
 typedef struct rt_tokenizer rt_tokenizer;
 /* From a Hugging Face folder (tokenizer.json), a .gguf file, a checkpoint or a run folder. */
 int rt_tokenizer_load(rt_tokenizer **tokenizer, const char *path, rt_error *err);
@@ -109,6 +117,12 @@ int rt_tokenizer_vocab(const rt_tokenizer *tokenizer); /* largest id + 1 */
  * result is malloc'ed by rt_realloc into *ids (capacity in *capacity), *count is advanced. */
 int rt_tokenizer_encode(const rt_tokenizer *tokenizer, const char *text, size_t bytes,
                         int32_t **ids, size_t *count, size_t *capacity, rt_error *err);
+/* The same for text that is not ours: no added token is recognised, and none comes out in any other
+ * way (a byte whose only token is an added one is left out). */
+int rt_tokenizer_encode_text(const rt_tokenizer *tokenizer, const char *text, size_t bytes,
+                             rt_ids *ids, rt_error *err);
+bool rt_tokenizer_added(const rt_tokenizer *tokenizer, int32_t id);      /* is an added token */
+bool rt_tokenizer_is_special(const rt_tokenizer *tokenizer, int32_t id); /* … and a special one */
 /* Appends the exact bytes of ids; unknown ids add nothing. */
 void rt_tokenizer_decode(const rt_tokenizer *tokenizer, const int32_t *ids, size_t count, rt_buf *out);
 const char *rt_tokenizer_bytes(const rt_tokenizer *tokenizer, int32_t id, size_t *bytes); /* one token */

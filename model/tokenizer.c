@@ -12,6 +12,7 @@ typedef struct encoder {
     rt_split_scratch split;
     rt_buf normal;
     rt_ids ids;
+    bool text_only; /* added tokens are neither looked for nor let out */
     rt_error *err;
 } encoder;
 
@@ -60,6 +61,35 @@ int rt_tokenizer_normalize(const rt_tokenizer *tokenizer, const char *text, size
     return 0;
 }
 
+static bool added_since(const encoder *e, size_t from)
+{
+    for (size_t i = from; i < e->ids.count; i++) {
+        if (rt_tokenizer_added(e->tokenizer, e->ids.items[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A piece that is spelled like an added token can be one: then its bytes are said one by one. */
+static void encode_piece(encoder *e, const char *piece, size_t bytes)
+{
+    const rt_tokenizer *t = e->tokenizer;
+    size_t from = e->ids.count;
+    rt_bpe_encode(&t->bpe, &t->vocab, &e->bpe, piece, bytes, &e->ids);
+    if (!e->text_only || !added_since(e, from)) {
+        return;
+    }
+    e->ids.count = from;
+    for (size_t i = 0; i < bytes; i++) {
+        rt_bpe_encode(&t->bpe, &t->vocab, &e->bpe, piece + i, 1, &e->ids);
+        if (added_since(e, from)) {
+            e->ids.count = from;
+        }
+        from = e->ids.count;
+    }
+}
+
 static int encode_plain(encoder *e, const char *text, size_t bytes)
 {
     int rc = rt_splitter_run(&e->tokenizer->splitter, &e->split, text, bytes, e->err);
@@ -68,8 +98,7 @@ static int encode_plain(encoder *e, const char *text, size_t bytes)
     }
     for (size_t i = 0; i < e->split.now.count; i++) {
         rt_span piece = e->split.now.items[i];
-        rt_bpe_encode(&e->tokenizer->bpe, &e->tokenizer->vocab, &e->bpe, text + piece.begin,
-                      piece.end - piece.begin, &e->ids);
+        encode_piece(e, text + piece.begin, piece.end - piece.begin);
     }
     return 0;
 }
@@ -87,8 +116,8 @@ static int encode_valid(encoder *e, const char *text, size_t bytes)
     }
     size_t scan = 0, taken = 0, from = 0;
     rt_added_match match;
-    while (rt_added_next(&e->tokenizer->normalized, e->tokenizer->added, text, bytes, &scan,
-                         &taken, &match)) {
+    while (!e->text_only && rt_added_next(&e->tokenizer->normalized, e->tokenizer->added, text,
+                                          bytes, &scan, &taken, &match)) {
         int rc = encode_plain(e, text + from, match.begin - from);
         if (rc < 0) {
             return rc;
@@ -118,8 +147,7 @@ static int encode_bytes(encoder *e, const char *text, size_t bytes)
                                 RT_MIN(bytes - at - invalid, (size_t)4)) == 0) {
             invalid++;
         }
-        rt_bpe_encode(&e->tokenizer->bpe, &e->tokenizer->vocab, &e->bpe, text + at, invalid,
-                      &e->ids);
+        encode_piece(e, text + at, invalid);
         at += invalid;
     }
     return 0;
@@ -129,8 +157,8 @@ static int encode_text(encoder *e, const char *text, size_t bytes)
 {
     size_t scan = 0, taken = 0, from = 0;
     rt_added_match match;
-    while (rt_added_next(&e->tokenizer->raw, e->tokenizer->added, text, bytes, &scan, &taken,
-                         &match)) {
+    while (!e->text_only && rt_added_next(&e->tokenizer->raw, e->tokenizer->added, text, bytes,
+                                          &scan, &taken, &match)) {
         int rc = encode_bytes(e, text + from, match.begin - from);
         if (rc < 0) {
             return rc;
@@ -141,24 +169,60 @@ static int encode_text(encoder *e, const char *text, size_t bytes)
     return encode_bytes(e, text + from, bytes - from);
 }
 
-int rt_tokenizer_encode(const rt_tokenizer *tokenizer, const char *text, size_t bytes,
-                        int32_t **ids, size_t *count, size_t *capacity, rt_error *err)
+static int encode(const rt_tokenizer *tokenizer, const char *text, size_t bytes, bool text_only,
+                  rt_ids *ids, rt_error *err)
 {
     if (bytes >= UINT32_MAX) {
         return rt_fail(err, RT_ERR_LIMIT, "a text of %zu bytes cannot be tokenised in one piece: "
                        "split it below 4 GiB", bytes);
     }
-    encoder e = {.tokenizer = tokenizer, .ids = {*ids, *count, *capacity}, .err = err};
+    encoder e = {.tokenizer = tokenizer, .ids = *ids, .text_only = text_only, .err = err};
     int rc = encode_text(&e, text, bytes);
-    *ids = e.ids.items;
-    *capacity = e.ids.capacity;
-    if (rc == 0) {
-        *count = e.ids.count;
-    }
+    size_t count = rc == 0 ? e.ids.count : ids->count;
+    *ids = e.ids;
+    ids->count = count;
     rt_bpe_scratch_free(&e.bpe);
     rt_split_scratch_free(&e.split);
     rt_buf_free(&e.normal);
     return rc;
+}
+
+int rt_tokenizer_encode(const rt_tokenizer *tokenizer, const char *text, size_t bytes,
+                        int32_t **ids, size_t *count, size_t *capacity, rt_error *err)
+{
+    rt_ids list = {*ids, *count, *capacity};
+    int rc = encode(tokenizer, text, bytes, false, &list, err);
+    *ids = list.items;
+    *count = list.count;
+    *capacity = list.capacity;
+    return rc;
+}
+
+int rt_tokenizer_encode_text(const rt_tokenizer *tokenizer, const char *text, size_t bytes,
+                             rt_ids *ids, rt_error *err)
+{
+    return encode(tokenizer, text, bytes, true, ids, err);
+}
+
+static const rt_added *find_added(const rt_tokenizer *tokenizer, int32_t id)
+{
+    for (int i = 0; i < tokenizer->added_count; i++) {
+        if (tokenizer->added[i].id == id) {
+            return &tokenizer->added[i];
+        }
+    }
+    return NULL;
+}
+
+bool rt_tokenizer_added(const rt_tokenizer *tokenizer, int32_t id)
+{
+    return find_added(tokenizer, id) != NULL;
+}
+
+bool rt_tokenizer_is_special(const rt_tokenizer *tokenizer, int32_t id)
+{
+    const rt_added *found = find_added(tokenizer, id);
+    return found != NULL && found->special;
 }
 
 void rt_tokenizer_decode(const rt_tokenizer *tokenizer, const int32_t *ids, size_t count,

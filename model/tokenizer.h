@@ -49,12 +49,6 @@ void rt_vocab_free(rt_vocab *vocab);
 
 /* ---- merges ---------------------------------------------------------------------------------- */
 
-typedef struct rt_ids {
-    int32_t *items;
-    size_t count, capacity;
-} rt_ids;
-void rt_ids_add(rt_ids *ids, int32_t id);
-
 typedef struct rt_merge {
     uint64_t pair; /* left id in the high half; all ones = empty */
     int32_t rank, id;

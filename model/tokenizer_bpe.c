@@ -36,6 +36,12 @@ void rt_ids_add(rt_ids *ids, int32_t id)
     ids->items[ids->count++] = id;
 }
 
+void rt_ids_free(rt_ids *ids)
+{
+    rt_free(ids->items);
+    *ids = (rt_ids){0};
+}
+
 static uint64_t pair_of(int32_t left, int32_t right)
 {
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;

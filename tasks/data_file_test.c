@@ -176,9 +176,9 @@ static void prompts(void **state)
     rt_free(template);
     const char *path = "/tmp/rt_tasks_prompt_test";
     assert_int_equal(rt_file_write(path, "no place", 8, &err), 0);
-    assert_int_equal(rt_prompt_load(&template, path, &err), RT_ERR_USAGE);
+    assert_int_equal(rt_prompt_load(&template, path, "{problem}", &err), RT_ERR_USAGE);
     assert_int_equal(rt_file_write(path, "P: {problem}", 12, &err), 0);
-    assert_int_equal(rt_prompt_load(&template, path, &err), 0);
+    assert_int_equal(rt_prompt_load(&template, path, "{problem}", &err), 0);
     assert_string_equal(template, "P: {problem}");
     rt_free(template);
     remove(path);

@@ -57,26 +57,17 @@ bool rt_grader_known(const char *grader);
 int rt_code_gold_check(const char *gold, rt_error *err);
 /* Built-in template of a data task: closed steps and a boxed answer of the grader's kind. */
 char *rt_prompt_builtin(const char *grader, const char *delimiter);
-/* A built-in text by the name of its file in prompts/. */
 typedef struct rt_prompt_text {
     const char *name, *text;
 } rt_prompt_text;
 extern const rt_prompt_text rt_prompt_texts[];
 extern const int rt_prompt_texts_count;
-const char *rt_prompt_text_find(const char *name);
-/* Replaces every place in one pass: what is filled in is not looked at again. */
-typedef struct rt_fill {
-    const char *place, *value;
-} rt_fill;
-void rt_prompt_fill(rt_buf *out, const char *template, const rt_fill *fills, int count);
 /* The buffer's text, moved into the arena. */
 const char *rt_arena_keep(rt_buf *buf, rt_arena *arena);
 /* For a judge's prompt: is the task generated, the delimiter, the template. */
 bool rt_taskset_judging(const rt_taskset *set, int task, int kind, const char **delimiter,
                         const char **template);
 
-/* Reads a template file; it must hold {problem}. */
-int rt_prompt_load(char **template, const char *path, rt_error *err);
 const char *rt_prompt_apply(const char *template, const char *problem, rt_arena *arena);
 
 /* Lines of a worked solution as thoughts: calculator marks removed, every line closed by the

@@ -6,7 +6,7 @@
 enum { TEMPLATE_BYTES_MAX = 1 << 20 };
 static const char PLACE[] = "{problem}";
 
-static const char *answer_form(const char *grader)
+const char *rt_answer_form(const char *grader)
 {
     if (!strcmp(grader, "choice")) {
         return "the single letter of your choice";
@@ -25,7 +25,7 @@ static const char *answer_form(const char *grader)
 
 char *rt_prompt_builtin(const char *grader, const char *delimiter)
 {
-    const rt_fill fills[] = {{"{delimiter}", delimiter}, {"{form}", answer_form(grader)}};
+    const rt_fill fills[] = {{"{delimiter}", delimiter}, {"{form}", rt_answer_form(grader)}};
     rt_buf text = {0};
     const char *name = !strcmp(grader, "code") ? "program" : "solution";
     rt_prompt_fill(&text, rt_prompt_text_find(name), fills, (int)RT_COUNT(fills));
@@ -34,7 +34,7 @@ char *rt_prompt_builtin(const char *grader, const char *delimiter)
     return template;
 }
 
-int rt_prompt_load(char **template, const char *path, rt_error *err)
+int rt_prompt_load(char **template, const char *path, const char *place, rt_error *err)
 {
     rt_buf text = {0};
     int code = rt_file_read(path, TEMPLATE_BYTES_MAX, &text, err);
@@ -42,11 +42,10 @@ int rt_prompt_load(char **template, const char *path, rt_error *err)
         rt_buf_free(&text);
         return code;
     }
-    if (!text.bytes || strlen(text.data) != text.bytes || !strstr(text.data, PLACE)) {
+    if (!text.bytes || strlen(text.data) != text.bytes || !strstr(text.data, place)) {
         rt_buf_free(&text);
         return rt_fail(err, RT_ERR_USAGE,
-                       "%s: a prompt template must be text that holds {problem} where the problem "
-                       "goes", path);
+                       "%s: a prompt template must be text that holds %s where that goes", path, place);
     }
     *template = rt_strdup(text.data);
     rt_buf_free(&text);

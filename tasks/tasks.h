@@ -49,6 +49,23 @@ int rt_problem_get(const rt_taskset *set, int task, int split, int64_t index, rt
 int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_problem *problem,
                     rt_error *err);
 
+/* Are the problems of a task made, not read from a file? */
+bool rt_taskset_generated(const rt_taskset *set, int task);
+
+/* ---- prompt templates --------------------------------------------------------------------------- */
+
+/* A built-in text by the name of its file in prompts/; asking for another is a programmer error. */
+const char *rt_prompt_text_find(const char *name);
+/* What an answer is to be, for a template: "a single number without units". */
+const char *rt_answer_form(const char *grader);
+/* Reads a template file; it must hold `place` ("{problem}"). rt_free *template. */
+int rt_prompt_load(char **template, const char *path, const char *place, rt_error *err);
+/* Replaces every place in one pass: what is filled in is not looked at again. */
+typedef struct rt_fill {
+    const char *place, *value;
+} rt_fill;
+void rt_prompt_fill(rt_buf *out, const char *template, const rt_fill *fills, int count);
+
 /* ---- careless teachers and localization examples of generated tasks (warm start) -------------------- */
 
 /* A supervised example: prompt, completion and, per completion byte span, a loss weight. */

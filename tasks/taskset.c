@@ -161,7 +161,7 @@ static int load_task(rt_taskset *set, const rt_task_config *config, rt_error *er
         return code;
     }
     if (rt_text_set(config->prompt)) {
-        return rt_prompt_load(&one->template, config->prompt, err);
+        return rt_prompt_load(&one->template, config->prompt, "{problem}", err);
     }
     one->template = one->generated ? rt_strdup("Q:{problem}\n")
                                    : rt_prompt_builtin(one->grader, set->delimiter);
@@ -213,10 +213,10 @@ static int load_judges(rt_taskset *set, const rt_config *config, rt_error *err)
 {
     int code = RT_OK;
     if (rt_text_set(config->prompts.localize)) {
-        code = rt_prompt_load(&set->localize, config->prompts.localize, err);
+        code = rt_prompt_load(&set->localize, config->prompts.localize, "{problem}", err);
     }
     if (!code && rt_text_set(config->prompts.verify)) {
-        code = rt_prompt_load(&set->verify, config->prompts.verify, err);
+        code = rt_prompt_load(&set->verify, config->prompts.verify, "{problem}", err);
     }
     return code;
 }
@@ -294,6 +294,12 @@ const char *rt_taskset_name(const rt_taskset *set, int index)
 {
     RT_ASSERT(index >= 0 && index < set->count);
     return set->tasks[index].name;
+}
+
+bool rt_taskset_generated(const rt_taskset *set, int index)
+{
+    RT_ASSERT(index >= 0 && index < set->count);
+    return set->tasks[index].generated;
 }
 
 int64_t rt_taskset_count(const rt_taskset *set, int index, int split)

@@ -27,9 +27,9 @@ static const struct {
     {"model", "base", true},
     {"tasks", "base", true},
     {"actor", "base proto model tasks", true},
-    {"debate", "base proto model tasks", false},
+    {"debate", "base model tasks", true},
     {"learner", "base proto model tasks", true},
-    {"coordinator", "base proto model tasks", true},
+    {"coordinator", "base proto model tasks debate", true},
     {"deploy", "base proto model tasks actor debate learner coordinator", false},
     {"bench", "base model", false},
 };

@@ -44,6 +44,7 @@ def f32(x):
 
 def token_term(settings, advantage, new, old):
     """(x, dx / d new), x to be minimised: docs/algorithms.md."""
+    check(settings["loss"] == "policy", "no oracle for this loss")
     if settings["ratio"] == "none":
         return -advantage * new, -advantage
     check(settings["ratio"] == "token" and not settings["ratio_max"], "no oracle for this ratio")
