@@ -253,7 +253,7 @@ static void decide(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
 {
     rt_error err = {0};
     entry->decided = true;
-    rt_debate_decide(&co->config->algorithm.debate, entry->debate, &entry->decision);
+    rt_debate_decide(&co->config->algorithm.debate, entry->debate, plan->arena, &entry->decision);
     if (plan->evaluation) {
         return;
     }
