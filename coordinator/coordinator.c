@@ -30,7 +30,7 @@ static int plan_is_hopeless(const rt_coordinator *co, const rt_plan *plan, rt_er
     if (plan->problems > 0 && plan->failed == plan->problems) {
         return rt_fail(err, RT_ERR_INPUT,
                        "none of the %d problems of step %" PRId64 " could be worked on; the last: %s",
-                       plan->count, plan->step, last_complaint(co));
+                       plan->problems, plan->step, last_complaint(co));
     }
     return RT_OK;
 }

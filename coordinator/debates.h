@@ -25,6 +25,7 @@ typedef struct rt_debate_entry {
     rt_job *online[RT_AGENTS_MAX];              /* by record */
     rt_prompt_report reports[RT_TURNS_MAX];
     int final_left;                             /* turns of the final round that are not here */
+    int summaries_left;                         /* asked for and not here */
     bool failed, decided;
     rt_debate_decision decision;
     rt_debate_records records;

@@ -129,16 +129,19 @@ void rt_coordinator_seen(rt_coordinator *co, const char *name, uint64_t incarnat
     json_object_set_new(seen, name, json_integer((json_int_t)incarnation));
 }
 
+/* As actors see it: the config may lower the model's context, never raise it. */
 static int find_context(rt_coordinator *co, rt_error *err)
 {
-    co->context = co->config->model.context;
-    if (co->context > 0) {
-        return RT_OK;
-    }
+    int64_t most = co->config->model.context;
     rt_arch arch;
-    int rc = rt_arch_load(&arch, co->config->model.path, err);
-    co->context = rc ? 0 : arch.context;
-    return rc;
+    rt_error unknown = {0};
+    int rc = rt_arch_load(&arch, co->config->model.path, &unknown);
+    if (rc && most == 0) {
+        *err = unknown;
+        return rc;
+    }
+    co->context = rc ? most : most > 0 ? RT_MIN(most, (int64_t)arch.context) : arch.context;
+    return RT_OK;
 }
 
 int rt_coordinator_open(rt_coordinator *co, rt_error *err)

@@ -66,6 +66,7 @@ static void give_up(rt_plan *plan, rt_debate_entry *entry)
 {
     if (!entry->failed) {
         entry->failed = true;
+        entry->records.count = 0; /* new answers may fail behind the vote: nothing is learned */
         plan->failed++;
     }
 }
@@ -154,6 +155,7 @@ static void ask_summary(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entr
     entry->summaries[number] =
         ask(co, plan, entry, RT_KIND_SUMMARY,
             turns_of(&co->config->algorithm.debate) + number, agent, 1, &ids);
+    entry->summaries_left++;
     snprintf(entry->summaries[number]->prefers, RT_NAME_BYTES, "%s", entry->turns[number]->worker);
 }
 
@@ -248,10 +250,14 @@ static void ask_online(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry
     }
 }
 
-/* The debate is over: its vote, its label, its records. */
+/* Once the debate is over: its vote, its label, its records. Summaries that nobody read in time are
+ * waited for, too: records may quote them. */
 static void decide(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
 {
     rt_error err = {0};
+    if (entry->final_left > 0 || entry->summaries_left > 0) {
+        return;
+    }
     entry->decided = true;
     rt_debate_decide(&co->config->algorithm.debate, entry->debate, plan->arena, &entry->decision);
     if (plan->evaluation) {
@@ -277,9 +283,8 @@ static void take_turn(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry,
     turn->logprobs = sample->logp;
     rt_turn_read(turn, co->tokenizer, entry->problem.grader, plan->arena);
     if (round == entry->debate->rounds - 1) {
-        if (--entry->final_left == 0) {
-            decide(co, plan, entry);
-        }
+        entry->final_left--;
+        decide(co, plan, entry);
     } else {
         if (co->config->algorithm.debate.summaries && turn->text_bytes > 0) {
             ask_summary(co, plan, entry, round, agent);
@@ -299,7 +304,9 @@ static void take_summary(rt_coordinator *co, rt_plan *plan, rt_debate_entry *ent
         rt_turn_read(&text, co->tokenizer, entry->problem.grader, plan->arena);
     }
     turn->summary = text.text ? text.text : "";
+    entry->summaries_left--;
     ask_ready(co, plan, entry);
+    decide(co, plan, entry);
 }
 
 /* What is paid is agreement with the others, never the gold answer. */
