@@ -36,12 +36,15 @@ typedef struct player { /* a worker, or the learner */
     uint8_t data[BLOB_BYTES], incoming[BLOB_BYTES];
     int leases, batches;
     const char *fails_kind; /* can't be sampled; of continuations only those with a prefix */
+    bool lazy;              /* answers only now and then, the newest lease first */
+    int lies;               /* so many leases are answered with another trajectory's id */
     rt_fetch *fetch;
     Retake__Lease *held[HELD_MAX];
     int held_count;
     /* learner */
     uint8_t past[8][BLOB_BYTES]; /* what each version was */
     bool hold_batch, fail_step;
+    int64_t sequences;
     int64_t staleness_seen;
 } player;
 
@@ -58,6 +61,8 @@ typedef struct world {
     player workers[WORKERS_MAX], learner;
     uint64_t next_incarnation;
     bool thinks; /* rollouts have up to three thoughts */
+    const char *(*speaks)(uint64_t trajectory, char *text); /* what is said in debates; NULL: none are */
+    uint64_t broken; /* trajectory that can't be sampled; 0: none */
     rt_socket *stats;
     json_t *answer;
 } world;
@@ -242,6 +247,18 @@ static void make_rollout(const world *w, made *m, Retake__Trajectory *item)
     make_tokens(m, item, NULL);
 }
 
+/* Some text of less than TOKENS_MAX bytes. */
+static void make_turn(const world *w, made *m, Retake__Trajectory *item)
+{
+    char text[TOKENS_MAX] = {0};
+    const char *said = w->speaks(item->id, text);
+    item->tokens = (uint32_t)strlen(said);
+    assert_true(item->tokens < TOKENS_MAX);
+    item->end = "eos";
+    item->grade = 1;
+    make_tokens(m, item, said);
+}
+
 static void answer_error(player *p, const Retake__Lease *lease, const char *error)
 {
     Retake__Result result = RETAKE__RESULT__INIT;
@@ -264,12 +281,20 @@ static void answer_lease(player *p, const Retake__Lease *lease, bool known)
         answer_error(p, lease, "the model's logits are not finite");
         return;
     }
+    if (p->world->broken != 0 && lease->trajectories[0] == p->world->broken) {
+        answer_error(p, lease, "the model's logits are not finite");
+        return;
+    }
+    bool lies = p->lies > 0;
+    p->lies -= lies;
     for (size_t i = 0; i < lease->n_trajectories; i++) {
         Retake__Trajectory *item = m.list[i] = &m.items[i];
         retake__trajectory__init(item);
-        item->id = lease->trajectories[i];
+        item->id = lease->trajectories[i] + lies;
         item->extracted = "";
-        if (strcmp(lease->kind, "localize") == 0) {
+        if (p->world->speaks && strcmp(lease->kind, "eval") != 0) {
+            make_turn(p->world, &m, item);
+        } else if (strcmp(lease->kind, "localize") == 0) {
             make_judgement(&m, item);
         } else {
             make_rollout(p->world, &m, item);
@@ -299,9 +324,21 @@ static void drop_held(player *p)
     p->held_count = 0;
 }
 
+static void answer_newest_first(player *p)
+{
+    for (int i = p->held_count - 1; i >= 0; i--) {
+        if (p->held[i]->weights_version == p->version) {
+            answer_lease(p, p->held[i], true);
+            retake__lease__free_unpacked(p->held[i], NULL);
+            p->held[i] = p->held[--p->held_count];
+        }
+    }
+    say_credit(p, p->held_count ? 0 : 8);
+}
+
 static void answer_held(player *p)
 {
-    for (int i = 0; i < p->held_count && !p->keep && !p->mute; i++) {
+    for (int i = 0; i < p->held_count && !p->keep && !p->mute && !p->lazy; i++) {
         if (p->held[i]->weights_version != p->version) {
             continue;
         }
@@ -432,11 +469,14 @@ static void learn(player *p, const rt_message *message)
     uint64_t before = 0;
     for (size_t i = 0; i < batch->n_sequences; i++) {
         const Retake__Sequence *sequence = batch->sequences[i];
-        assert_true(i == 0 || sequence->trajectory > before);
+        assert_true(i == 0 || p->world->speaks || sequence->trajectory > before);
         assert_int_equal(sequence->trajectory >> 24, batch->step);
         before = sequence->trajectory;
         seed = rt_hash64(&sequence->advantage, sizeof(double), seed ^ sequence->trajectory);
+        assert_true(sequence->rejected <= batch->n_sequences);
+        seed += sequence->rejected;
     }
+    p->sequences += (int64_t)batch->n_sequences;
     memcpy(p->past[p->version], p->data, BLOB_BYTES);
     for (size_t i = 0; i < BLOB_BYTES; i++) {
         p->data[i] ^= (uint8_t)rt_below(seed, 0, i, 256);
@@ -582,6 +622,9 @@ static void on_tick(uv_timer_t *timer)
         player *p = i < WORKERS_MAX ? &w->workers[i] : &w->learner;
         if (p->socket && !p->mute) {
             p->welcome ? say_ping(p) : hello(p);
+            if (p->lazy && p->welcome) {
+                answer_newest_first(p);
+            }
         }
     }
 }
