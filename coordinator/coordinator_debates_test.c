@@ -192,11 +192,22 @@ static void broken_new_answers_end_their_debate(void **state)
                      8 * query(w, "SELECT count(*) FROM records"));
 }
 
+static const char *condenses(uint64_t trajectory, char *text)
+{
+    return round_of(trajectory) < 2 ? disputes(trajectory, text) : "in short, as above";
+}
+
 /* Summaries that nobody reads in time decide nothing about what is trained. */
 static void summaries_in_any_order(void **state)
 {
-    char hash[2][33], dir[2][128]; /* `set` borrows */
+    char hash[2][33], dir[2][128], path[128], peers[160]; /* `set` borrows */
     world *w = *state;
+    rt_error err = {0};
+    snprintf(path, sizeof path, "%s/peers", w->dir);
+    assert_int_equal(rt_file_write(path, "{peers}\n", 8, &err), 0);
+    snprintf(peers, sizeof peers, "prompts.peers=%s", path); /* else only answers are quoted */
+    set(w, peers);
+    w->speaks = condenses;
     set(w, "algorithm.debate.summaries=true");
     set(w, "algorithm.debate.peers=1");
     set(w, "algorithm.debate.context=previous");
@@ -205,6 +216,7 @@ static void summaries_in_any_order(void **state)
         set(w, dir[lazy]);
         w->workers[0].lazy = lazy;
         run(w);
+        assert_true(w->learner.sequences > 0);
         learner_hash(w, hash[lazy]);
         leave(&w->workers[0]);
         leave(&w->learner);
