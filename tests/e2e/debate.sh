@@ -120,16 +120,7 @@ recompute first --set $debate.context=first --set $debate.label=first_round
 
 # The check can fail: one row that says something else is found.
 tamper() { # what, run, SQL
-    rm -rf "$work/tampered"
-    cp -r "$work/$2" "$work/tampered"
-    python3 - "$work/tampered/run.db" "$3" <<'END' || fail "cannot change the copy: $1"
-import sqlite3, sys
-db = sqlite3.connect(sys.argv[1])
-done = db.execute(sys.argv[2]).rowcount
-db.commit()
-sys.exit(done != 1)
-END
-    python3 $check "$work/tampered" >"$work/tampered.out" 2>&1 && fail "$1: not noticed"
+    python3 $check "$work/$2" "$3" >"$work/tampered.out" 2>&1 && fail "$1: not noticed"
     grep -q '^differs:' "$work/tampered.out" || fail "$1: $(tail -1 "$work/tampered.out")"
     say "ok: $1 is noticed: $(tail -1 "$work/tampered.out" | cut -c1-90)"
 }
@@ -229,14 +220,10 @@ run narrow --set model.context=500 --set $debate.rounds=3 --set $debate.diversit
 python3 $check "$work/narrow" || fail "cut texts"
 more "$(total narrow debate.cut)" 0 "texts that were cut"
 more "$(total narrow debate.anew)" 0 "conversations that began anew"
-for actors in 1 2; do
-    run short-$actors --set actors.count=$actors --set $debate.peers=1 --set $debate.summaries=true \
-        --set $debate.context=previous || fail "short: exit code $?"
-done
-python3 $check "$work/short-1" || fail "summaries"
-more "$(count short-1 "turns WHERE summary <> ''")" 0 "summaries"
-same "$(field "$work/short-2.json" weights_hash)" "$(field "$work/short-1.json" weights_hash)" \
-    "summaries: weights hash with two actors"
+run short --set $debate.peers=1 --set $debate.summaries=true --set $debate.context=previous ||
+    fail "short: exit code $?"
+python3 $check "$work/short" || fail "summaries"
+more "$(count short "turns WHERE summary <> ''")" 0 "summaries"
 
 # A person's view.
 id=$(query "$work/one" "SELECT min(debate_id) FROM records")

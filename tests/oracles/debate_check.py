@@ -3,9 +3,10 @@
 whom, every prompt's text and history, answers, votes, labels, records, rewards, advantages, fates,
 groups and metrics. For plain conversations (no chat marks) and the answers of grader number.
 
-    python3 tests/oracles/debate_check.py RUN
+    python3 tests/oracles/debate_check.py RUN [SQL]
 
-Needs only Python's standard library. Prints one line, or the first difference and exits with 1.
+With SQL a copy in memory is changed by it first (one row), to see whether that is noticed. Needs only
+Python's standard library. Prints one line, or the first difference and exits with 1.
 """
 import collections
 import fractions
@@ -224,9 +225,14 @@ def vote(rule, answers, means=None):
 
 
 class Run:
-    def __init__(self, folder):
+    def __init__(self, folder, change):
         self.dir = pathlib.Path(folder)
         self.db = sqlite3.connect(f"file:{self.dir}/run.db?mode=ro", uri=True)
+        if change:
+            kept, self.db = self.db, sqlite3.connect(":memory:")
+            kept.backup(self.db)
+            if self.db.execute(change).rowcount != 1:
+                sys.exit("not one row was changed")
         self.db.row_factory = sqlite3.Row
         self.config = config_of(self.dir)
         model = pathlib.Path(self.config["model.path"])
@@ -766,7 +772,7 @@ def debates_of(run, step, evaluated):
 
 
 def main():
-    run = Run(sys.argv[1])
+    run = Run(sys.argv[1], " ".join(sys.argv[2:]))
     steps = run.rows("SELECT count(*) AS n FROM steps")[0]["n"]
     check(steps > 0, "no step is done")
     for step in range(steps):
