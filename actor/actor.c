@@ -63,7 +63,7 @@ static void send_hello(rt_actor *actor, int64_t now_ns)
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_HELLO;
     envelope.hello = &hello;
-    hello.role = "actor";
+    hello.role = (char *)(uintptr_t)actor->role;
     hello.host = host.nodename;
     hello.process = (uint64_t)getpid();
     hello.version = RT_VERSION;
@@ -406,12 +406,13 @@ static void finish(rt_actor *actor)
     rt_free(actor->open);
 }
 
-int rt_actor_run(const rt_config *config, const char *name, const rt_log *log,
+int rt_actor_run(const rt_config *config, const char *role, const char *name, const rt_log *log,
                  int64_t unreachable_ms, rt_error *err)
 {
     rt_error unheard = {0};
     rt_actor *actor = rt_alloc(sizeof(*actor));
     actor->config = config;
+    actor->role = role;
     actor->name = name;
     actor->log = log;
     actor->err = err ? err : &unheard;

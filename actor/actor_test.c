@@ -334,7 +334,7 @@ static void turn_until_end(fake *f)
 static void run_worker(void *context)
 {
     fake *f = context;
-    atomic_store(&f->code, rt_actor_run(&f->config, "actor-0", &f->log, f->unreachable_ms,
+    atomic_store(&f->code, rt_actor_run(&f->config, "actor", "actor-0", &f->log, f->unreachable_ms,
                                         &f->error));
 }
 

@@ -110,7 +110,7 @@ typedef struct rt_open {
 typedef struct rt_actor {
     const rt_config *config;
     const rt_log *log;
-    const char *name;
+    const char *role, *name;
     rt_error *err;
     int code;
     bool ending;

@@ -141,6 +141,7 @@ typedef struct rt_config {
         struct { int64_t rank; double alpha, dropout; char *targets; } lora;
     } learner;
     struct { int64_t count, slots, threads, cache_tokens; char *device; } actors;
+    struct { int64_t count, slots, cache_tokens; } debate; /* debate workers */
     struct {
         char *address;           /* "" = ipc in the run folder; tcp://HOST with ports from `port` on */
         int64_t port;            /* first of five consecutive TCP ports */

@@ -188,6 +188,13 @@ const rt_config_key rt_config_keys[] = {
             "tokens of K/V cache of an actor; 0: from slots and lengths"),
     TEXT(actors, device, "cpu", 0, "cpu|ref", true, "where actors compute"),
 
+    INTEGER(debate, count, "0", 0, 256, false,
+            "debate worker processes on this machine: they take the turns, actors the rest; 0: actors "
+            "take the turns, too"),
+    INTEGER(debate, slots, "64", 1, 65536, false, "turns a debate worker generates at once"),
+    INTEGER(debate, cache_tokens, "0", 0, 1e9, false,
+            "tokens of K/V cache of a debate worker; 0: from slots and lengths"),
+
     TEXT(coordinator, address, "", 0, NULL, false,
          "empty: local sockets in the run folder; tcp://HOST: four ports from coordinator.port"),
     INTEGER(coordinator, port, "5550", 1, 65531, false, "first of five consecutive TCP ports"),

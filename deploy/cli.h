@@ -79,6 +79,7 @@ int cmd_run(int argc, char **argv);
 int cmd_coordinator(int argc, char **argv);
 int cmd_learner(int argc, char **argv);
 int cmd_actor(int argc, char **argv);
+int cmd_debate(int argc, char **argv);
 int cmd_sft(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_correct(int argc, char **argv);

@@ -17,6 +17,8 @@ static const cli_command commands[] = {
      cmd_learner},
     {"actor", "CONFIG [--run DIR] [--name NAME] [--set key=value]…", "one role: samples and grades",
      cmd_actor},
+    {"debate", "CONFIG [--run DIR] [--name NAME] [--set key=value]…",
+     "one role: takes turns of debates", cmd_debate},
     {"sft", "CONFIG [--run DIR] [--set key=value]…",
      "supervised fine-tuning, also from random weights", cmd_sft},
     {"eval", "MODEL --task T | --data F [--k K] [--limit N] [--json]",
