@@ -232,7 +232,8 @@ static void loss_is_that_of_the_texts(int loss)
         if (loss == RT_LOSS_DPO)
             expected += log(1 + exp(-0.1 * (r[i] - r[i + 1]))) / (N / 2);
         else
-            expected += (1 - 1 / (1 + exp(-0.1 * (r[i] - z0))) + 1 - 1 / (1 + exp(-0.1 * (z0 - r[i + 1])))) / N;
+            expected += (1 - 1 / (1 + exp(-0.1 * (r[i] - z0)))) / N +
+                        (1 - 1 / (1 + exp(-0.1 * (z0 - r[i + 1])))) / N;
     }
     rt_update_stats stats = step(learner, w, 1);
     assert_true(fabs(stats.loss - expected) <= loss_bound);

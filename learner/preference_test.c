@@ -153,7 +153,10 @@ static void bad_batches_are_refused(void **state)
         q[0].rejected = links[i].rejected;
         refused(&dpo, q, 0, 4, links[i].why);
     }
-    q[0].rejected = 0;
+    q[0].rejected = 2;
+    q[1].adapter = 1;
+    refused(&dpo, q, 0, 4, "adapters 0 and 1");
+    q[0].rejected = q[1].adapter = 0;
     q[2].advantage = 0;
     refused(&kto, q, 0, 4, "trajectory 12");
     q[2].advantage = (double)NAN;
@@ -186,8 +189,10 @@ static int read_dpo(const json_t *root, const double *ratio, batch *b, size_t *o
     int count = 0;
     for (size_t i = 0; i < json_array_size(pairs); i++, count += 2) {
         for (size_t side = 0; side < 2; side++) {
-            of[count + (int)side] = (size_t)json_integer_value(json_array_get(json_array_get(pairs, i), side));
-            b->ratio[count + (int)side] = ratio[of[count + (int)side]];
+            const json_t *index = json_array_get(json_array_get(pairs, i), side);
+            int copy = count + (int)side;
+            of[copy] = (size_t)json_integer_value(index);
+            b->ratio[copy] = ratio[of[copy]];
         }
         b->rejected[count] = count + 2;
     }
