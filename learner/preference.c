@@ -104,8 +104,8 @@ static int check_pair(const rt_sequence *all, int count, int i, int begin, int e
         return rt_fail(err, RT_ERR_INPUT, "trajectory %llu is preferred to number %lld of a batch of %d; a "
                        "pair needs another sequence of the batch", id, (long long)j + 1, count);
     if (all[i].adapter != all[j].adapter)
-        return rt_fail(err, RT_ERR_INPUT, "trajectories %llu and %llu are a pair for adapters %d and %d; send "
-                       "copies of both for each adapter that learns from them", id,
+        return rt_fail(err, RT_ERR_INPUT, "trajectories %llu and %llu are a pair for adapters %d and %d; "
+                       "send copies of both for each adapter that learns from them", id,
                        (unsigned long long)all[j].trajectory, all[i].adapter, all[j].adapter);
     if (!same_prompt(&all[i], &all[j]))
         return rt_fail(err, RT_ERR_INPUT, "trajectories %llu and %llu are a pair with different prompts; "
