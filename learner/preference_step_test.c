@@ -417,6 +417,38 @@ static void epochs_are_passes(void **state)
     }
 }
 
+/* An audit writes down the first pass and still ends with the weights of all. */
+static void audit_is_of_the_first_pass(void **state)
+{
+    (void)state;
+    world *w = world_new(RT_LOSS_KTO, "f32");
+    w->config.algorithm.epochs = 2;
+    rt_update_stats stats;
+    rt_error err = {0};
+    rt_hash128 expected = train(w, 1, 2, &stats);
+    double loss = stats.loss;
+    rt_learner *learner = learner_of(w);
+    char *path = rt_format("%s/audit.safetensors", w->dir);
+    const char *const metadata[] = {NULL};
+    if (rt_audit(learner, w->sequences, N, 2, path, metadata, &stats, &err) != 0)
+        fail_msg("%s", err.message);
+    assert_true(rt_hash_equal(rt_learner_hash(learner), expected) && stats.loss == loss);
+    rt_safetensors *file;
+    assert_int_equal(rt_safetensors_open(&file, path, &err), 0);
+    const rt_st_tensor *losses = rt_safetensors_find(file, "loss");
+    const rt_st_tensor *g = rt_safetensors_find(file, "dloss_dlogprob.0");
+    assert_true(losses && losses->bytes == 2 * sizeof(float));
+    float first;
+    memcpy(&first, losses->data, sizeof first);
+    assert_true(first == 0.5f); /* kto where R is 0 */
+    memcpy(&first, (const float *)g->data + PROMPT, sizeof first);
+    assert_true(first == (float)(-0.1 / 4 / (N / 2))); /* and its slope, −β/4 a text */
+    rt_safetensors_close(&file);
+    rt_free(path);
+    rt_learner_free(&learner);
+    world_free(w);
+}
+
 /* One step of 2 updates in 4 passes: the last of 8 updates has 1/8 of the rate left. */
 static void schedule_counts_epochs(void **state)
 {
@@ -482,6 +514,7 @@ int main(void)
         cmocka_unit_test(bad_pairs_train_nothing),
         cmocka_unit_test(not_a_number_applies_nothing),
         cmocka_unit_test(epochs_are_passes),
+        cmocka_unit_test(audit_is_of_the_first_pass),
         cmocka_unit_test(schedule_counts_epochs),
         cmocka_unit_test(stop_is_all_or_nothing),
     };
