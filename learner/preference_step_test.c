@@ -102,11 +102,11 @@ static void score(const rt_learner *learner, const int32_t (*ids)[LENGTH], float
     rt_ops_free(&ops);
 }
 
-static void differences(float (*logp)[RESPONSE], float (*before)[RESPONSE], double *out)
+static void differences(float (*logp)[RESPONSE], float (*before)[RESPONSE], int from, double *out)
 {
     for (int i = 0; i < N; i++) {
         out[i] = 0;
-        for (int t = 0; t < RESPONSE; t++)
+        for (int t = from; t < RESPONSE; t++)
             out[i] += (double)logp[i][t] - (double)before[i][t];
     }
 }
@@ -184,7 +184,7 @@ static void consensus_rises_dissent_falls(void **state)
         for (int i = 0; i < 3; i++)
             last = step(learner, w, 1);
         score(learner, w->ids, after);
-        differences(after, before, moved);
+        differences(after, before, 0, moved);
         for (int i = 0; i < N; i += 2) {
             bool good = losses[k] == RT_LOSS_DPO   ? moved[i] > moved[i + 1]
                         : losses[k] == RT_LOSS_KTO ? moved[i] > 0 && moved[i + 1] < 0
@@ -206,6 +206,7 @@ static const double loss_bound = 8 * 4 * 2 * 1.1102230246251565e-16;
 /* A step's loss, margin and z0 from log-probs that the test computes itself, far from the start. */
 static void loss_is_that_of_the_texts(int loss)
 {
+    enum { SUFFIX = 2 };
     world *w = world_new(loss, "f32");
     rt_learner *learner = learner_of(w);
     float reference[2][N][RESPONSE], now[2][N][RESPONSE];
@@ -217,16 +218,23 @@ static void loss_is_that_of_the_texts(int loss)
     score(learner, w->ids, reference[0]);
     score(learner, other, reference[1]);
     w->config.learner.lr = 0.02;
+    for (int i = 0; i < N; i++)
+        w->sequences[i].suffix_start = SUFFIX;
+    for (int i = 1; i < N && loss == RT_LOSS_KTO; i += 2)
+        w->sequences[i].advantage = 1; /* all responses become likelier, behind any prompt */
     for (int i = 0; i < 3; i++)
         step(learner, w, 1);
+    for (int i = 1; i < N && loss == RT_LOSS_KTO; i += 2)
+        w->sequences[i].advantage = -1;
     score(learner, w->ids, now[0]);
     score(learner, other, now[1]);
     double r[N], mismatched[N], z0 = 0, expected = 0, chosen = 0, rejected = 0;
-    differences(now[0], reference[0], r);
-    differences(now[1], reference[1], mismatched);
+    differences(now[0], reference[0], SUFFIX, r);
+    differences(now[1], reference[1], SUFFIX, mismatched);
     for (int i = 0; i < N; i++)
         z0 += mismatched[i];
     z0 = fmax(0, z0 / N);
+    assert_true(z0 > 0 || loss != RT_LOSS_KTO);
     for (int i = 0; i < N; i += 2) {
         chosen += r[i], rejected += r[i + 1];
         if (loss == RT_LOSS_DPO)
@@ -241,7 +249,7 @@ static void loss_is_that_of_the_texts(int loss)
     assert_true(stats.preference.rejected == rejected / (N / 2));
     assert_true(stats.preference.margin == 0.1 * (stats.preference.chosen - stats.preference.rejected));
     assert_true(stats.preference.divergence == (loss == RT_LOSS_KTO ? z0 : 0));
-    assert_int_equal(stats.trained, N * RESPONSE);
+    assert_int_equal(stats.trained, N * (RESPONSE - SUFFIX));
     assert_int_equal(stats.compared, 0);
     assert_true(stats.kl == 0); /* nothing was sampled, so nothing has drifted */
     rt_learner_free(&learner);
@@ -253,6 +261,38 @@ static void loss_is_recomputed(void **state)
     (void)state;
     loss_is_that_of_the_texts(RT_LOSS_DPO);
     loss_is_that_of_the_texts(RT_LOSS_KTO);
+}
+
+/* Behind the long prompt only 14 of the other's 40 response tokens fit the context of 64, none of
+ * which is trained: the estimate is made of what there is, and nothing is refused. */
+static void mismatched_texts_fit_the_context(void **state)
+{
+    (void)state;
+    enum { FIRST = 60, LONG = 50, SECOND = 45, SHORT = 5 };
+    world *w = world_new(RT_LOSS_KTO, "f32");
+    int32_t first[FIRST], second[SECOND];
+    for (int t = 0; t < FIRST; t++)
+        first[t] = t % 20;
+    for (int t = 0; t < SECOND; t++)
+        second[t] = 20 + t % 20;
+    w->sequences[0].ids = first;
+    w->sequences[0].prompt_tokens = LONG;
+    w->sequences[0].response_tokens = FIRST - LONG;
+    w->sequences[1].ids = second;
+    w->sequences[1].prompt_tokens = SHORT;
+    w->sequences[1].response_tokens = SECOND - SHORT;
+    w->sequences[1].suffix_start = 20;
+    rt_learner *learner = learner_of(w);
+    rt_update_stats stats;
+    rt_error err = {0};
+    int done;
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(rt_learner_step(learner, w->sequences, 2, 1, NULL, &done, &stats, &err), 0);
+    /* R of both, each with the other's response, and the gradient */
+    assert_int_equal(stats.rows, FIRST + 14 + SECOND + FIRST - LONG + FIRST + SECOND);
+    assert_true(isfinite(stats.preference.divergence));
+    rt_learner_free(&learner);
+    world_free(w);
 }
 
 /* Pairs are whole in every cut here, and share nothing: then not even the order of additions in
@@ -390,6 +430,30 @@ static void not_a_number_applies_nothing(void **state)
 
 /* ---- epochs ------------------------------------------------------------------------------------ */
 
+/* Two optimizer steps of a batch are those of its halves: pairs, means and z0 are of the half. */
+static void halves_are_batches(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        world *w = world_new(k ? RT_LOSS_KTO : RT_LOSS_DPO, "f32");
+        rt_update_stats stats;
+        rt_error err = {0};
+        rt_hash128 together = train(w, 2, 2, &stats);
+        rt_learner *learner = learner_of(w);
+        rt_sequence half[N / 2];
+        for (int call = 0, done; call < 4; call++) {
+            for (int i = 0; i < N / 2; i++) {
+                half[i] = w->sequences[call % 2 * N / 2 + i];
+                half[i].rejected -= half[i].rejected ? call % 2 * N / 2 : 0;
+            }
+            assert_int_equal(rt_learner_step(learner, half, N / 2, 1, NULL, &done, &stats, &err), 0);
+        }
+        assert_true(rt_hash_equal(rt_learner_hash(learner), together));
+        rt_learner_free(&learner);
+        world_free(w);
+    }
+}
+
 /* Passes over one batch are what as many calls are; log-probs are compared before the first. */
 static void epochs_are_passes(void **state)
 {
@@ -508,11 +572,13 @@ int main(void)
         cmocka_unit_test(first_step_is_a_policy_gradient),
         cmocka_unit_test(consensus_rises_dissent_falls),
         cmocka_unit_test(loss_is_recomputed),
+        cmocka_unit_test(mismatched_texts_fit_the_context),
         cmocka_unit_test(cuts_and_threads_change_no_bit),
         cmocka_unit_test(cut_through_a_pair_keeps_the_loss),
         cmocka_unit_test(copies_are_computed_once),
         cmocka_unit_test(bad_pairs_train_nothing),
         cmocka_unit_test(not_a_number_applies_nothing),
+        cmocka_unit_test(halves_are_batches),
         cmocka_unit_test(epochs_are_passes),
         cmocka_unit_test(audit_is_of_the_first_pass),
         cmocka_unit_test(schedule_counts_epochs),
