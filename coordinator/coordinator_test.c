@@ -52,6 +52,8 @@ static void three_steps_with_one_worker(void **state)
     assert_int_equal(w->learner.batches, 3);
     rt_hash_hex(hash_of(&w->learner), expected_hash);
     check_finished(w);
+    /* this objective has none, whatever the learner says */
+    assert_int_equal(query(w, "SELECT count(*) FROM metrics WHERE name LIKE 'preference.%'"), 0);
     TURN_UNTIL(w, w->workers[0].stopped);
 }
 

@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <math.h>
 #include <sqlite3.h>
 
 #include "coordinator/coordinator.h"
@@ -464,6 +465,8 @@ static void on_batch(player *p, const rt_message *message)
     done.hash = (ProtobufCBinaryData){sizeof hash, (uint8_t *)&hash};
     done.loss = 0.5;
     done.tokens = done.tokens_trained = done.compared = 10;
+    done.margin = 2, done.accuracy = 1, done.chosen = 3, done.rejected = -4;
+    done.divergence = (double)NAN;
     done.error = p->fail_step ? "loss is not a number" : "";
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_STEP_DONE;

@@ -93,7 +93,7 @@ typedef struct rt_sequence {
 } rt_sequence;
 
 /* Whether the optimizer batch [begin, end) of a step's sequences (count) fits the objective: pairs
- * are within it and share a prompt, ratios have a denominator. Else RT_ERR_INPUT. */
+ * are within it and share prompt and adapter, ratios have a denominator. Else RT_ERR_INPUT. */
 int rt_preference_check(const rt_objective *objective, const rt_sequence *sequences, int count,
                         int begin, int end, rt_error *err);
 
