@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "deploy/cli.h"
-#include "model/chat.h"
 #include "tasks/tasks.h"
 
 /* ---- tokenize ----------------------------------------------------------------------------------
@@ -45,40 +44,19 @@ typedef struct tokenize_context {
     rt_chat *chat;
 } tokenize_context;
 
-/* Reads [{"role", "content"}, …]; NULL: the list is something else. rt_free it. */
-static rt_message *read_messages(const json_t *list, int *count)
-{
-    size_t n = json_array_size(list);
-    bool good = json_is_array(list) && n > 0;
-    rt_message *messages = rt_alloc((n + 1) * sizeof *messages);
-    for (size_t i = 0; i < n && good; i++) {
-        const json_t *role = json_object_get(json_array_get(list, i), "role");
-        const json_t *content = json_object_get(json_array_get(list, i), "content");
-        good = json_is_string(role) && json_is_string(content);
-        if (good)
-            messages[i] = (rt_message){json_string_value(role), json_string_value(content),
-                                       json_string_length(content)};
-    }
-    *count = (int)n;
-    if (good)
-        return messages;
-    rt_free(messages);
-    return NULL;
-}
-
 static json_t *tokenize_messages(const tokenize_context *t, const json_t *list, const json_t *answer)
 {
     int count;
-    rt_message *messages = read_messages(list, &count);
+    rt_error err;
+    rt_chat_message *messages = cli_messages(list, &count, &err);
     if (!messages)
-        return cli_error_object("\"messages\" must be a list of {\"role\", \"content\"}, texts both");
+        return cli_error_object("%s", err.message);
     if (answer && !json_is_boolean(answer)) {
         rt_free(messages);
         return cli_error_object("\"add_generation_prompt\" must be true or false");
     }
     rt_ids ids = {0};
     rt_buf text = {0};
-    rt_error err;
     rt_buf_add(&text, "", 0);
     int rc = rt_chat_render(t->chat, messages, count, json_is_true(answer), &ids, &text, &err);
     json_t *object = rc != 0 ? cli_error_object("%s", err.message)

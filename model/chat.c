@@ -225,7 +225,7 @@ static int add_chatml(writer *w, const char *role, const char *content, size_t b
     return rc;
 }
 
-static int render_chatml(writer *w, const rt_message *messages, int count, bool answer,
+static int render_chatml(writer *w, const rt_chat_message *messages, int count, bool answer,
                          rt_error *err)
 {
     const char *system = w->chat->system;
@@ -239,7 +239,7 @@ static int render_chatml(writer *w, const rt_message *messages, int count, bool 
     return answer && rc == RT_OK ? add_head(w, "assistant", err) : rc;
 }
 
-static void render_plain(writer *w, const rt_message *messages, int count)
+static void render_plain(writer *w, const rt_chat_message *messages, int count)
 {
     char last = '\n';
     for (int i = 0; i < count; i++) {
@@ -265,7 +265,7 @@ static int finish(writer *w, size_t before, int rc, rt_error *err)
     return rc;
 }
 
-int rt_chat_render(const rt_chat *chat, const rt_message *messages, int count, bool answer,
+int rt_chat_render(const rt_chat *chat, const rt_chat_message *messages, int count, bool answer,
                    rt_ids *ids, rt_buf *text, rt_error *err)
 {
     writer w = {.chat = chat, .ids = ids, .text = text};
@@ -281,7 +281,7 @@ int rt_chat_render(const rt_chat *chat, const rt_message *messages, int count, b
 
 int rt_chat_open(const rt_chat *chat, const char *user, size_t bytes, rt_ids *ids, rt_error *err)
 {
-    const rt_message message = {"user", user, bytes};
+    const rt_chat_message message = {"user", user, bytes};
     return rt_chat_render(chat, &message, 1, true, ids, NULL, err);
 }
 

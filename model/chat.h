@@ -36,14 +36,14 @@ bool rt_chat_plain(const rt_chat *chat);
 /* The system message put before conversations without one; NULL: none. */
 const char *rt_chat_system(const rt_chat *chat);
 
-typedef struct rt_message {
+typedef struct rt_chat_message {
     const char *role, *content; /* role: system, user, assistant, … (text of the template, any) */
     size_t bytes;               /* of content */
-} rt_message;
+} rt_chat_message;
 
 /* Appends a whole conversation to ids and, unless NULL, its text to text. answer: with what makes
  * the assistant speak next. */
-int rt_chat_render(const rt_chat *chat, const rt_message *messages, int count, bool answer,
+int rt_chat_render(const rt_chat *chat, const rt_chat_message *messages, int count, bool answer,
                    rt_ids *ids, rt_buf *text, rt_error *err);
 
 /* A conversation's beginning: one message of the user, ready for the first sampled turn. */

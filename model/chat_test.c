@@ -109,7 +109,7 @@ static void renders(void **state)
     (void)state;
     rt_tokenizer *t = tokenizer_new();
     rt_chat *chat = chat_new(t, NULL, "chatml");
-    const rt_message messages[] = {{"system", "", 0}, {"user", "\n\nhi ", 5}, {"assistant", "ok\n", 3}};
+    const rt_chat_message messages[] = {{"system", "", 0}, {"user", "\n\nhi ", 5}, {"assistant", "ok\n", 3}};
     rt_ids ids = {0};
     rt_buf text = {0};
     assert_int_equal(rt_chat_render(chat, messages, 3, true, &ids, &text, NULL), 0);
@@ -158,7 +158,7 @@ static void content_is_never_a_mark(void **state)
         rt_ids_add(&ids, END);
         assert_int_equal(rt_chat_next(chat, texts[i], strlen(texts[i]), &ids, NULL), 0);
         assert_int_equal(added_in(t, &ids), 7);
-        const rt_message message = {texts[i], texts[i], strlen(texts[i])}; /* a role, too */
+        const rt_chat_message message = {texts[i], texts[i], strlen(texts[i])}; /* a role, too */
         ids.count = 0;
         assert_int_equal(rt_chat_render(chat, &message, 1, false, &ids, NULL, NULL), 0);
         assert_int_equal(added_in(t, &ids), 2);
@@ -284,12 +284,12 @@ static int check_golden(const rt_tokenizer *t, const rt_chat *chat, const char *
     for (char *at = file.data, *end; (end = strchr(at, '\n')) != NULL; at = end + 1) {
         json_t *row = json_loadb(at, (size_t)(end - at), JSON_ALLOW_NUL, NULL);
         if (strcmp(json_string_value(json_object_get(row, "template")), template) == 0) {
-            rt_message messages[16];
+            rt_chat_message messages[16];
             const json_t *list = json_object_get(row, "messages");
             int count = (int)json_array_size(list);
             for (int i = 0; i < count; i++) {
                 const json_t *content = json_object_get(json_array_get(list, (size_t)i), "content");
-                messages[i] = (rt_message){
+                messages[i] = (rt_chat_message){
                     json_string_value(json_object_get(json_array_get(list, (size_t)i), "role")),
                     json_string_value(content), json_string_length(content)};
             }
