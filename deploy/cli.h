@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "base/config.h"
+#include "model/chat.h"
 #include "model/model.h"
 
 enum { OPTION_FLAG, OPTION_TEXT, OPTION_INTEGER, OPTION_REAL, OPTION_SETS };
@@ -71,6 +72,9 @@ json_t *cli_json_float(float value);
 json_t *cli_json_ids(const int32_t *ids, int count);
 /* {"ids": […]} → memory to rt_free; count −1: not a list of integers below vocab. */
 int32_t *cli_ids(const json_t *list, int vocab, int *count);
+/* A list of {"role", "content"}, at least one; texts are borrowed from it. NULL: it is none (said in
+ * err). rt_free it. */
+rt_chat_message *cli_messages(const json_t *list, int *count, rt_error *err);
 
 /* ---- commands (one file each)
  * -------------------------------------------------------------------- */

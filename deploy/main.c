@@ -26,7 +26,7 @@ static const cli_command commands[] = {
     {"correct", "MODEL --task T | --data F [--level l1|l2|l3] [--safeguard]",
      "verify answers, localize the first mistake, resample from it", cmd_correct},
     {"generate", "MODEL [--prompt TEXT] […]", "sample text, or a JSONL filter", cmd_generate},
-    {"tokenize", "MODEL", "JSONL filter: text ↔ ids", cmd_tokenize},
+    {"tokenize", "MODEL", "JSONL filter: text ↔ ids, messages → both", cmd_tokenize},
     {"score", "MODEL [--temperature T]", "JSONL filter: log-probs of ids", cmd_score},
     {"grade", "[--grader G]", "JSONL filter: response and gold → grade", cmd_grade},
     {"verify", "MODEL REFERENCE.safetensors [--dtype f32|bf16]",
