@@ -480,7 +480,7 @@ static void check_answer(const fake *f, const order *o)
     uint64_t trajectories[8];
     for (int i = 0; i < o->count; i++)
         trajectories[i] = o->first_id + (uint64_t)i;
-    assert_int_equal(rt_engine_submit(engine, 1, prompt, (int)prompt_count, trajectories, o->count, 0,
+    assert_int_equal(rt_engine_submit(engine, 1, prompt, (int)prompt_count, trajectories, o->count, 0, -1,
                                       &sampling, &error), RT_OK);
     int left;
     while ((left = rt_engine_step(engine, &error)) > 0)
