@@ -110,6 +110,7 @@ rt_job *rt_job_step(const Retake__Batch *batch, const rt_frame *frames, int fram
             .trajectory = q->trajectory, .ids = ids, .old_logp = logp,
             .prompt_tokens = (int)q->prompt_tokens, .response_tokens = (int)q->response_tokens,
             .suffix_start = (int)q->suffix_start, .advantage = q->advantage,
+            .adapter = (int)RT_MIN(q->adapter, (uint32_t)RT_ADAPTERS_MAX + 1),
             .stale = q->weights_version != batch->weights_version,
         };
         ids += q->prompt_tokens + q->response_tokens;

@@ -173,6 +173,9 @@ int rt_peft_load(rt_adapters **adapters, const rt_arch *arch, const char *const 
 /* base: written as base_model_name_or_path. */
 int rt_peft_save(const rt_adapters *adapters, int adapter, double dropout, const char *base,
                  const char *dir, rt_error *err);
+/* The PEFT folder behind path: itself, or that in a run or checkpoint that trained one adapter. Empty:
+ * path is no adapter. */
+int rt_peft_resolve(const char *path, rt_buf *dir, rt_error *err);
 /* What the folder says its base is, made readable from here: as it stands, or beside the folder. */
 int rt_peft_base(const char *dir, rt_buf *base, rt_error *err);
 
