@@ -9,7 +9,8 @@
 
 #include "learner/internal.h"
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------
+ */
 
 /* From a checkpoint's PEFT folders, adapter-0 and on. */
 static int load_saved(rt_learner *learner, const rt_arch *arch, const rt_lora *lora, int count,
@@ -23,10 +24,12 @@ static int load_saved(rt_learner *learner, const rt_arch *arch, const rt_lora *l
     bool same = saved->rank == lora->rank && saved->targets == lora->targets &&
                 memcmp(&saved->alpha, &lora->alpha, sizeof lora->alpha) == 0;
     if (rc == 0 && !same)
-        rc = rt_fail(err, RT_ERR_INPUT, "checkpoint %s holds adapters of rank %d and alpha %g, the "
-                     "config says %d and %g with %s layers; settings of a run cannot change on its way",
-                     from, saved->rank, saved->alpha, lora->rank, lora->alpha,
-                     learner->config->learner.lora.targets);
+        rc = rt_fail(
+            err, RT_ERR_INPUT,
+            "checkpoint %s holds adapters of rank %d and alpha %g, the "
+            "config says %d and %g with %s layers; settings of a run cannot change on its way",
+            from, saved->rank, saved->alpha, lora->rank, lora->alpha,
+            learner->config->learner.lora.targets);
     for (int k = 0; k < count; k++)
         rt_free(dirs[k]);
     rt_free(dirs);
@@ -71,7 +74,8 @@ void rt_learner_close_adapters(rt_learner *learner)
     learner->master = learner->working = NULL;
 }
 
-/* ---- checkpoints ------------------------------------------------------------------------------ */
+/* ---- checkpoints ------------------------------------------------------------------------------
+ */
 
 int rt_learner_save_adapters(const rt_learner *learner, const char *dir, rt_error *err)
 {
@@ -104,41 +108,46 @@ int rt_learner_recall_adapters(rt_learner *learner, const rt_safetensors *file, 
     char own[33];
     rt_hash_hex(learner->base_hash, own);
     if (!base || strcmp(base, own) != 0)
-        return rt_fail(err, RT_ERR_INPUT, "%s: its adapters were trained over a base that hashes to %s, "
-                       "%s hashes to %s; give model.path the model this run began with", path,
-                       base ? base : "nothing known", learner->config->model.path, own);
+        return rt_fail(err, RT_ERR_INPUT,
+                       "%s: its adapters were trained over a base that hashes to %s, "
+                       "%s hashes to %s; give model.path the model this run began with",
+                       path, base ? base : "nothing known", learner->config->model.path, own);
     for (int k = 0; k < learner->adapters->count; k++) {
         char *end = NULL;
         learner->updates[k] = at ? strtoll(at, &end, 10) : -1;
         if (!at || end == at || learner->updates[k] < 0)
-            return rt_fail(err, RT_ERR_INPUT, "%s: has no update counter of adapter %d; remove this "
-                           "checkpoint folder", path, k);
+            return rt_fail(err, RT_ERR_INPUT,
+                           "%s: has no update counter of adapter %d; remove this "
+                           "checkpoint folder",
+                           path, k);
         at = end;
     }
     return 0;
 }
 
-/* ---- dropout ---------------------------------------------------------------------------------- */
+/* ---- dropout ----------------------------------------------------------------------------------
+ */
 
 bool rt_learner_drops(const rt_learner *learner)
 {
     return learner->adapters && learner->config->learner.lora.dropout > 0;
 }
 
-/* Log-probs that are compared, and ratios, are of the model as it samples. With dropout the gradient
- * goes another way: the same d loss / d logp, through a forward that drops inputs. */
+/* Log-probs that are compared, and ratios, are of the model as it samples. With dropout the
+ * gradient goes another way: the same d loss / d logp, through a forward that drops inputs. */
 int rt_learner_backward(rt_learner *learner, int entries, float temperature, rt_error *err)
 {
     struct scratch *s = &learner->scratch;
     if (rt_learner_drops(learner)) {
         uint32_t key[4];
-        rt_philox((uint64_t)learner->config->run.seed, UINT64_C(1) << 63 | (uint64_t)learner->adapter,
+        rt_philox((uint64_t)learner->config->run.seed,
+                  UINT64_C(1) << 63 | (uint64_t)learner->adapter,
                   (uint64_t)learner->optimizer.updates, key);
         rt_trainer_set_dropout(learner->trainer, learner->config->learner.lora.dropout,
                                (uint64_t)key[0] << 32 | key[1]);
         float *unused = rt_alloc((size_t)entries * sizeof *unused);
-        int rc = rt_trainer_forward(learner->trainer, s->entries, entries, temperature, true, unused,
-                                    err);
+        int rc = rt_trainer_forward(learner->trainer, s->entries, entries, temperature, true,
+                                    unused, err);
         rt_free(unused);
         if (rc == 0)
             rc = rt_trainer_backward(learner->trainer, s->entries, s->g, entries, temperature,
@@ -146,11 +155,12 @@ int rt_learner_backward(rt_learner *learner, int entries, float temperature, rt_
         rt_trainer_set_dropout(learner->trainer, 0, 0);
         return rc;
     }
-    return rt_trainer_backward(learner->trainer, s->entries, s->g, entries, temperature, learner->grad,
-                               err);
+    return rt_trainer_backward(learner->trainer, s->entries, s->g, entries, temperature,
+                               learner->grad, err);
 }
 
-/* ---- one batch -------------------------------------------------------------------------------- */
+/* ---- one batch --------------------------------------------------------------------------------
+ */
 
 void rt_learner_choose(rt_learner *learner, int adapter)
 {
@@ -164,14 +174,17 @@ static int check_adapters(const rt_learner *learner, const rt_sequence *sequence
     int adapters = learner->adapters ? learner->adapters->count : 0;
     for (int i = 0; i < count; i++)
         if (sequences[i].adapter > adapters || sequences[i].adapter < (adapters > 0))
-            return rt_fail(err, RT_ERR_INPUT, "trajectory %llu is for adapter %d, this learner trains %d; "
+            return rt_fail(err, RT_ERR_INPUT,
+                           "trajectory %llu is for adapter %d, this learner trains %d; "
                            "coordinator and learner must read one config",
-                           (unsigned long long)sequences[i].trajectory, sequences[i].adapter, adapters);
+                           (unsigned long long)sequences[i].trajectory, sequences[i].adapter,
+                           adapters);
     return 0;
 }
 
 /* The sequences of one adapter, in order; pairs keep pointing at each other. Returns how many. */
-static int select_own(const rt_sequence *sequences, int count, int adapter, rt_sequence *own, int *place)
+static int select_own(const rt_sequence *sequences, int count, int adapter, rt_sequence *own,
+                      int *place)
 {
     int n = 0;
     for (int i = 0; i < count; i++) {

@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- which linear layers ---------------------------------------------------------------------- */
+/* ---- which linear layers ----------------------------------------------------------------------
+ */
 
 static const struct {
     const char *name;
@@ -64,7 +65,8 @@ bool rt_lora_of(const rt_config *config, rt_lora *lora)
     return lora->rank > 0;
 }
 
-/* ---- the vector ------------------------------------------------------------------------------- */
+/* ---- the vector -------------------------------------------------------------------------------
+ */
 
 /* Beyond this the smallest matrix has no lower rank, and a mistyped number costs no memory. */
 static int lora_check(const rt_arch *arch, const rt_lora *lora, int count, rt_error *err)
@@ -73,8 +75,10 @@ static int lora_check(const rt_arch *arch, const rt_lora *lora, int count, rt_er
     if (code != RT_OK)
         return code;
     if (lora->rank < 1 || lora->rank > 1024 || !isfinite(lora->alpha))
-        return rt_fail(err, RT_ERR_INPUT, "an adapter's rank must be 1 to 1024 and its alpha a "
-                       "number, not %d and %g", lora->rank, lora->alpha);
+        return rt_fail(err, RT_ERR_INPUT,
+                       "an adapter's rank must be 1 to 1024 and its alpha a "
+                       "number, not %d and %g",
+                       lora->rank, lora->alpha);
     if ((lora->targets & ((1u << RT_LORA_TARGETS) - 1)) == 0)
         return rt_fail(err, RT_ERR_INPUT, "an adapter needs at least one target layer");
     if (count < 1 || count > RT_ADAPTERS_MAX)
@@ -87,8 +91,8 @@ static void tensor_add(rt_weights *w, int adapter, int layer, int target, char p
                        int cols)
 {
     rt_tensor *t = &w->tensors[w->tensors_count++];
-    snprintf(t->name, sizeof t->name, "adapter.%d.model.layers.%d.%s.lora_%c.weight", adapter, layer,
-             targets[target].name, part);
+    snprintf(t->name, sizeof t->name, "adapter.%d.model.layers.%d.%s.lora_%c.weight", adapter,
+             layer, targets[target].name, part);
     t->rows = rows;
     t->cols = cols;
     t->offset = w->count;
@@ -151,7 +155,8 @@ void rt_adapters_randomize(rt_adapters *adapters, uint64_t seed)
     }
 }
 
-/* ---- merged into the base --------------------------------------------------------------------- */
+/* ---- merged into the base ---------------------------------------------------------------------
+ */
 
 /* W += alpha/rank · B·A, each element summed in double and rounded once. */
 static void pair_merge(float *w, const float *a, const float *b, int rows, int cols, int rank,
@@ -186,6 +191,7 @@ void rt_adapters_merge(rt_weights *base, const rt_adapters *adapters, int adapte
         const rt_tensor *of = rt_weights_find(base, name);
         RT_ASSERT(of != NULL && of->rows == b->rows && of->cols == a->cols);
         pair_merge((float *)base->data + of->offset, (const float *)w->data + a->offset,
-                   (const float *)w->data + b->offset, b->rows, a->cols, adapters->lora.rank, scale);
+                   (const float *)w->data + b->offset, b->rows, a->cols, adapters->lora.rank,
+                   scale);
     }
 }

@@ -3,7 +3,8 @@
 
 #include "model/net_internal.h"
 
-/* ---- the object ------------------------------------------------------------------------------- */
+/* ---- the object -------------------------------------------------------------------------------
+ */
 
 int rt_net_open_adapters(rt_net *net, const rt_lora *lora, int count, rt_error *err)
 {
@@ -30,7 +31,8 @@ int rt_net_open_adapters(rt_net *net, const rt_lora *lora, int count, rt_error *
     }
     n->layer_stride = at;
     RT_ASSERT(at * (size_t)net->arch.layers == n->stride);
-    n->pairs = rt_alloc((size_t)count * (size_t)net->arch.layers * RT_GROUPS * sizeof(rt_lora_pair));
+    n->pairs = rt_alloc((size_t)count * (size_t)net->arch.layers * RT_GROUPS *
+                        sizeof(rt_lora_pair));
     net->lora = n;
     return RT_OK;
 }
@@ -126,7 +128,8 @@ int rt_lora_rank_columns(const rt_net *net)
     return RT_GROUP_TARGETS_MAX * net->lora->lora.rank;
 }
 
-/* ---- spans ------------------------------------------------------------------------------------ */
+/* ---- spans ------------------------------------------------------------------------------------
+ */
 
 int rt_span_add(rt_span *spans, int count, int first, int rows, int adapter)
 {
@@ -153,7 +156,8 @@ int rt_span_cut(const rt_span *all, int count, int from, int rows, rt_span *out)
     return n;
 }
 
-/* ---- one group of one layer ------------------------------------------------------------------- */
+/* ---- one group of one layer -------------------------------------------------------------------
+ */
 
 static void mask_make(const rt_net *net, const rt_lora_dropout *d, const rt_span *span, int layer,
                       int group, int k)

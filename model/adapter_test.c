@@ -13,7 +13,8 @@ typedef struct adapted {
     rt_adapters *adapters;
 } adapted;
 
-static const rt_lora every_layer = {.rank = 3, .alpha = 5, .targets = RT_LORA_ATTENTION | RT_LORA_MLP};
+static const rt_lora every_layer = {
+    .rank = 3, .alpha = 5, .targets = RT_LORA_ATTENTION | RT_LORA_MLP};
 
 static void adapters_fill(rt_adapters *adapters, uint64_t seed)
 {
@@ -39,7 +40,8 @@ static void adapted_close(adapted *a)
     rt_adapters_free(&a->adapters);
 }
 
-/* ---- generation ------------------------------------------------------------------------------- */
+/* ---- generation -------------------------------------------------------------------------------
+ */
 
 /* Logits of every token of the sequences in one forward; adapters[i] of sequence i. */
 static void forest_logits(const adapted *a, const int32_t (*ids)[LENGTH], const int *adapters,
@@ -133,8 +135,9 @@ static void test_cache_is_per_adapter(void **state)
             if (round == 0 || i == 0)
                 assert_int_equal(rt_engine_new(&engine, a.n.net, NULL, 2, 0, NULL), RT_OK);
             const uint64_t trajectory = 77;
-            assert_int_equal(rt_engine_submit(engine, 1, prompt, 40, &trajectory, 1, 0, adapter, &s,
-                                              NULL), RT_OK);
+            assert_int_equal(
+                rt_engine_submit(engine, 1, prompt, 40, &trajectory, 1, 0, adapter, &s, NULL),
+                RT_OK);
             while (rt_engine_step(engine, NULL) > 0)
                 ;
             assert_true(rt_engine_collect(engine, &c));
@@ -173,8 +176,9 @@ static void test_engine_mixed(void **state)
     rt_sampling s = {.temperature = 1, .top_p = 1, .max_tokens = 15, .seed = 4, .ignore_eos = true};
     for (int i = 0; i < 8; i++) {
         const uint64_t trajectory = 100 + (uint64_t)i;
-        assert_int_equal(rt_engine_submit(engine, (uint64_t)i, prompt, 21, &trajectory, 1, 0, i % 4 - 1,
-                                          &s, NULL), RT_OK);
+        assert_int_equal(rt_engine_submit(engine, (uint64_t)i, prompt, 21, &trajectory, 1, 0,
+                                          i % 4 - 1, &s, NULL),
+                         RT_OK);
     }
     while (rt_engine_step(engine, NULL) > 0)
         ;
@@ -211,7 +215,8 @@ static void test_engine_mixed(void **state)
     adapted_close(&a);
 }
 
-/* ---- training --------------------------------------------------------------------------------- */
+/* ---- training ---------------------------------------------------------------------------------
+ */
 
 typedef struct pass {
     double share;
@@ -235,7 +240,8 @@ static double pass_run(const adapted *a, const pass *p, float *grad)
         int kinds[SEQUENCES], count = 0, entries_count = 0;
         rt_entry entries[SEQUENCES * 24];
         float logprob[SEQUENCES * 24], g[SEQUENCES * 24];
-        for (int i = SEQUENCES * part / p->parts; i < SEQUENCES * (part + 1) / p->parts; i++, count++) {
+        for (int i = SEQUENCES * part / p->parts; i < SEQUENCES * (part + 1) / p->parts;
+             i++, count++) {
             testing_ids(ids[count], 24, 94, 1);
             testing_ids(ids[count] + 10, 14, 94, 20 + (uint64_t)i);
             list[count] = ids[count], lengths[count] = 24, row_of[count] = rows[count];
@@ -248,11 +254,12 @@ static double pass_run(const adapted *a, const pass *p, float *grad)
                 g[entries_count] = rt_normal(8, (uint64_t)number, (uint64_t)t);
                 entries[entries_count++] = (rt_entry){rows[i][t - 1], ids[i][t]};
             }
-        assert_int_equal(rt_trainer_forward(trainer, entries, entries_count, 0.8f, grad != NULL,
-                                            logprob, NULL), RT_OK);
+        assert_int_equal(
+            rt_trainer_forward(trainer, entries, entries_count, 0.8f, grad != NULL, logprob, NULL),
+            RT_OK);
         if (grad != NULL)
-            assert_int_equal(rt_trainer_backward(trainer, entries, g, entries_count, 0.8f, grad, NULL),
-                             RT_OK);
+            assert_int_equal(
+                rt_trainer_backward(trainer, entries, g, entries_count, 0.8f, grad, NULL), RT_OK);
         for (int e = 0; e < entries_count; e++)
             sum += (double)g[e] * (double)logprob[e];
     }
@@ -261,9 +268,9 @@ static double pass_run(const adapted *a, const pass *p, float *grad)
 }
 
 /* The derivative along each tensor's own gradient, which is the gradient's norm, against central
- * differences in the reference arithmetic. A step that moves the sum by 0.05 either way: 70 log-probs
- * of magnitude up to 8, each off by a few 2^-21, move a difference of 0.1 by at most 3e-3 of itself; the
- * curvature along so short a step is below 1e-3. */
+ * differences in the reference arithmetic. A step that moves the sum by 0.05 either way: 70
+ * log-probs of magnitude up to 8, each off by a few 2^-21, move a difference of 0.1 by at most 3e-3
+ * of itself; the curvature along so short a step is below 1e-3. */
 static void test_gradient(void **state)
 {
     (void)state;
@@ -307,8 +314,11 @@ static void test_gradient(void **state)
 static void test_replay(void **state)
 {
     (void)state;
-    const pass passes[] = {{0.25, 5, false, 1}, {0.25, 5, true, 1}, {0.25, 6, true, 1},
-                           {0, 5, true, 1}, {0.25, 5, true, 5}};
+    const pass passes[] = {{0.25, 5, false, 1},
+                           {0.25, 5, true, 1},
+                           {0.25, 6, true, 1},
+                           {0, 5, true, 1},
+                           {0.25, 5, true, 5}};
     double sums[RT_COUNT(passes)];
     adapted two = adapted_open(&every_layer, COUNT, "cpu", 2);
     adapted a = adapted_open(&every_layer, COUNT, "cpu", 1);
@@ -331,7 +341,8 @@ static void test_replay(void **state)
     adapted_close(&two);
 }
 
-/* ---- the vector and its files ----------------------------------------------------------------- */
+/* ---- the vector and its files -----------------------------------------------------------------
+ */
 
 static void test_fresh_is_the_base(void **state)
 {
@@ -350,7 +361,8 @@ static void test_fresh_is_the_base(void **state)
         double bound = zero ? 0 : 1 / sqrt((double)t->cols);
         assert_true(largest <= bound && (zero || largest > 0.9 * bound));
     }
-    assert_string_equal(w->tensors[0].name, "adapter.0.model.layers.0.self_attn.q_proj.lora_A.weight");
+    assert_string_equal(w->tensors[0].name,
+                        "adapter.0.model.layers.0.self_attn.q_proj.lora_A.weight");
     assert_memory_not_equal(words, words + rt_adapters_stride(a.adapters), 64);
     rt_net_set_adapters(a.n.net, w);
     int32_t ids[2][LENGTH];
@@ -364,7 +376,8 @@ static void test_fresh_is_the_base(void **state)
     adapted_close(&a);
 }
 
-static void expect_refused(const char *dir, const rt_arch *arch, const char *config, const char *word)
+static void expect_refused(const char *dir, const rt_arch *arch, const char *config,
+                           const char *word)
 {
     rt_adapters *loaded = NULL;
     rt_error err = {0};
@@ -411,7 +424,8 @@ static void test_files(void **state)
     other.layers = 4;
     assert_true(rt_peft_load(&read[1], &other, both, 1, &err) < 0);
     assert_non_null(strstr(err.message, "model.layers.3"));
-#define HEAD "{\"peft_type\": \"LORA\", \"r\": 3, \"lora_alpha\": 5, \"target_modules\": [\"q_proj\"]"
+#define HEAD                                                                                       \
+    "{\"peft_type\": \"LORA\", \"r\": 3, \"lora_alpha\": 5, \"target_modules\": [\"q_proj\"]"
     expect_refused(dirs[0], &arch, HEAD ", \"use_dora\": true}", "use_dora");
     expect_refused(dirs[0], &arch, HEAD ", \"use_rslora\": true}", "use_rslora");
     expect_refused(dirs[0], &arch, HEAD ", \"bias\": \"all\"}", "bias");
@@ -421,9 +435,12 @@ static void test_files(void **state)
     expect_refused(dirs[0], &arch, HEAD ", \"init_lora_weights\": \"pissa\"}", "init_lora_weights");
     expect_refused(dirs[0], &arch, HEAD "}", "another base"); /* tensors its settings do not make */
     expect_refused(dirs[0], &arch, "{\"peft_type\": \"LOHA\"}", "LOHA");
-    expect_refused(dirs[0], &arch, "{\"peft_type\": \"LORA\", \"r\": 3, \"lora_alpha\": 5, "
-                   "\"target_modules\": [\"embed_tokens\"]}", "embed_tokens");
-    expect_refused(dirs[0], &arch, "{\"peft_type\": \"LORA\", \"r\": 0, \"lora_alpha\": 5}", "r must be");
+    expect_refused(dirs[0], &arch,
+                   "{\"peft_type\": \"LORA\", \"r\": 3, \"lora_alpha\": 5, "
+                   "\"target_modules\": [\"embed_tokens\"]}",
+                   "embed_tokens");
+    expect_refused(dirs[0], &arch, "{\"peft_type\": \"LORA\", \"r\": 0, \"lora_alpha\": 5}",
+                   "r must be");
     expect_refused(dirs[0], &arch, "[]", "no JSON object");
     assert_null(read[1]);
     rt_adapters_free(&made);
@@ -436,10 +453,14 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mixed_batch),       cmocka_unit_test(test_children_inherit),
-        cmocka_unit_test(test_cache_is_per_adapter), cmocka_unit_test(test_engine_mixed),
-        cmocka_unit_test(test_gradient),          cmocka_unit_test(test_replay),
-        cmocka_unit_test(test_fresh_is_the_base), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_mixed_batch),
+        cmocka_unit_test(test_children_inherit),
+        cmocka_unit_test(test_cache_is_per_adapter),
+        cmocka_unit_test(test_engine_mixed),
+        cmocka_unit_test(test_gradient),
+        cmocka_unit_test(test_replay),
+        cmocka_unit_test(test_fresh_is_the_base),
+        cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

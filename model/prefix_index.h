@@ -11,7 +11,8 @@
 #include "model/net_internal.h"
 
 typedef struct rt_prefix_entry {
-    int parent, child;   /* parent below 0: a begin; child −1: none, else the first, next_sibling chains the others */
+    int parent;          /* below 0: a begin */
+    int child;           /* −1: none; the first, next_sibling chains the others */
     int next_sibling, previous_sibling;
     int newer, older;    /* by last use */
     int depth;           /* pages up to this one */
