@@ -80,9 +80,9 @@ void rt_learner_free(rt_learner **learner);
 /* Trains on one batch: cut into `updates` optimizer steps in sequence order (whole groups of equal
  * prompt stay together), each cut into micro-batches by token budget. With adapters the sequences of
  * each, adapters ascending, are a batch of their own, with own denominators, clipping and schedule.
- * stop (may be NULL) is looked at between micro-batches: set = RT_ERR_STOPPED and the weights are those before the call only if
- * no optimizer step was done; *updates_done says how many were. NaN: RT_ERR_MATH, nothing applied.
- */
+ * stop (may be NULL) is looked at between micro-batches: set = RT_ERR_STOPPED and the weights are
+ * those before the call only if no optimizer step was done; *updates_done says how many were. NaN:
+ * RT_ERR_MATH, nothing applied. */
 int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
                     const atomic_bool *stop, int *updates_done, rt_update_stats *stats,
                     rt_error *err);
