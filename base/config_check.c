@@ -182,8 +182,19 @@ static int resolve_algorithm(rt_config *config, rt_error *err)
     return RT_OK;
 }
 
+static int resolve_lora(const rt_config *config, rt_error *err)
+{
+    if (config->learner.lora.rank > 0 && strcmp(config->model.init, "random") == 0) {
+        return rt_fail(err, RT_ERR_USAGE, "learner.lora.rank is %lld, but model.init is random: adapters "
+                       "need a trained base; set model.init: file or learner.lora.rank: 0",
+                       (long long)config->learner.lora.rank);
+    }
+    return RT_OK;
+}
+
 int rt_config_resolve(rt_config *config, rt_error *err)
 {
     int code = resolve_tasks(config, err);
-    return code != RT_OK ? code : resolve_algorithm(config, err);
+    code = code != RT_OK ? code : resolve_algorithm(config, err);
+    return code != RT_OK ? code : resolve_lora(config, err);
 }

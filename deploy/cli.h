@@ -50,10 +50,24 @@ typedef struct cli_model {
     rt_tokenizer *tokenizer;
     rt_ops *ops;
     rt_net *net;
+    rt_adapters *adapters; /* NULL: none; else one, number `adapter` of the net */
+    int adapter;           /* −1: none */
 } cli_model;
+/* adapter: a PEFT folder, NULL for none. path may be one itself, or a run of adapters: its base is the
+ * one it names, or `base` (NULL: that). */
+int cli_model_open_adapter(cli_model *model, const char *path, const char *adapter, const char *base,
+                           const char *dtype, const char *device, int64_t threads, rt_error *err);
 int cli_model_open(cli_model *model, const char *path, const char *dtype, const char *device,
                    int64_t threads, rt_error *err);
 void cli_model_close(cli_model *model);
+
+/* Rows of a table of cli_option: what MODEL may be beside a whole model. */
+#define CLI_ADAPTER_OPTIONS(adapter, base)                                                         \
+    {"--adapter", OPTION_TEXT, &(adapter), "DIR", "PEFT folder to use over MODEL"},                \
+    {                                                                                              \
+        "--base", OPTION_TEXT, &(base), "MODEL",                                                   \
+            "where MODEL is an adapter: its base (default: the one it names)"                      \
+    }
 
 /* ---- JSONL filters
  * ------------------------------------------------------------------------------- */

@@ -158,7 +158,7 @@ static json_t *submit(generator *g, json_t *root, int index, rt_error *err)
         for (int64_t i = 0; i < r.n; i++)
             trajectories[i] = (uint64_t)i;
         rc = rt_engine_submit(g->engine, (uint64_t)index, r.ids, (int)r.ids_count, trajectories,
-                              (int)r.n, 0, &r.sampling, err);
+                              (int)r.n, 0, g->model.adapter, &r.sampling, err);
         rt_free(trajectories);
     }
     if (rc == 0) {
@@ -224,7 +224,9 @@ int cmd_generate(int argc, char **argv)
     int64_t threads = 0, slots = 64, tokens = 256, top_k = 0, seed = 1;
     bool thoughts = false;
     generator g = {.n = 1, .defaults = {.temperature = 1, .top_p = 1}};
+    const char *adapter = NULL, *base = NULL;
     const cli_option options[] = {
+        CLI_ADAPTER_OPTIONS(adapter, base),
         {"--prompt", OPTION_TEXT, &prompt, "TEXT", "without it: a JSONL filter on standard input"},
         {"--n", OPTION_INTEGER, &g.n, "N", "completions of each prompt (default 1)"},
         {"--max-tokens", OPTION_INTEGER, &tokens, "N", "default 256"},
@@ -264,7 +266,7 @@ int cmd_generate(int argc, char **argv)
         g.defaults.thought_tokens_max = 256;
     }
     rt_error err;
-    if (cli_model_open(&g.model, path, dtype, device, threads, &err) != 0)
+    if (cli_model_open_adapter(&g.model, path, adapter, base, dtype, device, threads, &err) != 0)
         return cli_fail(&err);
     rc = rt_chat_new(&g.chat, g.model.tokenizer, path, "auto", &err);
     if (rc == 0)

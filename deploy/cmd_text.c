@@ -134,7 +134,7 @@ static json_t *score_ids(scorer *s, const int32_t *ids, int count)
     int32_t *rows = rt_alloc((size_t)count * sizeof *rows);
     rt_entry *entries = rt_alloc((size_t)count * sizeof *entries);
     float *logprob = rt_alloc((size_t)count * sizeof *logprob);
-    int rc = rt_trainer_plan(s->trainer, &ids, &count, 1, &rows, &err);
+    int rc = rt_trainer_plan(s->trainer, &ids, &count, &s->model.adapter, 1, &rows, &err);
     if (rc > 0) {
         for (int t = 1; t < count; t++)
             entries[t - 1] = (rt_entry){rows[t - 1], ids[t]};
@@ -175,7 +175,9 @@ int cmd_score(int argc, char **argv)
     const char *path, *dtype = "f32", *device = "cpu";
     int64_t threads = 0;
     scorer s = {.temperature = 1};
+    const char *adapter = NULL, *base = NULL;
     const cli_option options[] = {
+        CLI_ADAPTER_OPTIONS(adapter, base),
         {"--temperature", OPTION_REAL, &s.temperature, "T", "log-probs of logits / T (default 1)"},
         {"--dtype", OPTION_TEXT, &dtype, "f32|bf16", "weights in memory (default f32)"},
         {"--device", OPTION_TEXT, &device, "cpu|ref", "backend (default cpu)"},
@@ -193,7 +195,7 @@ int cmd_score(int argc, char **argv)
     if (!(s.temperature > 0))
         return cli_usage("--temperature must be above 0");
     rt_error err;
-    if (cli_model_open(&s.model, path, dtype, device, threads, &err) != 0)
+    if (cli_model_open_adapter(&s.model, path, adapter, base, dtype, device, threads, &err) != 0)
         return cli_fail(&err);
     s.tokens_max = s.model.weights->arch.context;
     rc = rt_trainer_new(&s.trainer, s.model.net, s.tokens_max, true, &err);

@@ -221,7 +221,7 @@ static int ask(driver *d, int item, const int32_t *ids, int ids_count, int sampl
     w->pending = samples;
     w->voted = 0;
     return rt_engine_submit(d->engine, (uint64_t)item, ids, ids_count, trajectories, samples,
-                            thoughts_before, sampling, err);
+                            thoughts_before, d->run->eval.model->adapter, sampling, err);
 }
 
 static int ask_sample(driver *d, int item, rt_error *err)

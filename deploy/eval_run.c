@@ -100,7 +100,7 @@ static int submit(driver *d, rt_error *err)
     for (int s = 0; s < run->k; s++)
         ids[s] = trajectory_id(d->next, s);
     int rc = rt_engine_submit(d->engine, (uint64_t)d->next, item->ids, (int)item->ids_count, ids,
-                              run->k, 0, &d->sampling, err);
+                              run->k, 0, run->model->adapter, &d->sampling, err);
     rt_free(ids);
     d->next++;
     return rc;

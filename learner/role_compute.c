@@ -131,7 +131,8 @@ rt_job *rt_job_step(const rt_config *config, const Retake__Batch *batch, const r
             .prompt_tokens = (int)q->prompt_tokens, .response_tokens = (int)q->response_tokens,
             .suffix_start = (int)q->suffix_start, .advantage = q->advantage,
             .stale = q->unsampled || q->weights_version != batch->weights_version,
-            .adapter = (int)q->adapter, .rejected = (int)q->rejected,
+            .adapter = (int)RT_MIN(q->adapter, (uint32_t)RT_ADAPTERS_MAX + 1),
+            .rejected = (int)q->rejected,
         };
         ids += q->prompt_tokens + q->response_tokens;
         logp += q->response_tokens;
