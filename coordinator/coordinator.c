@@ -83,8 +83,6 @@ static int ship(rt_coordinator *co, const rt_plan *plan, rt_error *err)
 {
     rt_batch batch;
     rt_batch_build(&batch, plan, co->version, plan->step == co->config->run.steps - 1);
-    for (size_t i = 0; i < batch.message.n_sequences && rt_config_adapters(co->config) == 1; i++)
-        batch.message.sequences[i]->adapter = 1;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_BATCH;
     envelope.batch = &batch.message;

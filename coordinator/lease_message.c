@@ -43,8 +43,6 @@ int rt_lease_send(rt_coordinator *co, rt_worker *worker, const rt_lease *lease, 
     rt_hash128 hash = held->hash;
     message.weights_hash.data = (uint8_t *)&hash;
     message.weights_hash.len = sizeof hash;
-    /* one adapter: whatever is asked, the model that learns answers */
-    message.adapter = rt_config_adapters(co->config) == 1;
     message.problem = job->problem;
     message.grader = (char *)job->grader;
     message.gold = (char *)job->gold;
