@@ -85,7 +85,8 @@ static void compact_form(void **state)
     assert_string_equal(text, "Q:7+5*3\n" SOLVED("6") "\nP:-\n");
     assert_true(report.quoted == 0 && report.silent == 2);
     rt_free(text);
-    const char *const odd[] = {SOLVED("6"), "\\boxed{1\n2}", "\\boxed{0123456789012345678901234567890123456789}",
+    const char *const odd[] = {SOLVED("6"), "\\boxed{1\n2}", 
+                               "\\boxed{0123456789012345678901234567890123456789}",
                                "", "", ""};
     text = prompt(w, world_debate(w, 9, odd), 1, 0, &report);
     assert_non_null(strstr(text, "1 2"));
@@ -100,7 +101,8 @@ static void ids_only_grow(void **state)
     (void)state;
     for (int chatml = 0; chatml < 2; chatml++) {
         world *w = world_new(chatml, 1 << 14, (const char *const[]){"algorithm.debate.rounds=4", NULL});
-        const char *const texts[] = {"a \\boxed{1}", "b \\boxed{2}", "c\n", "d \\boxed{4}", "e", "f \\boxed{3}",
+        const char *const texts[] = {"a \\boxed{1}", "b \\boxed{2}", "c\n", "d \\boxed{4}", "e",
+                                     "f \\boxed{3}",
                                      "g \\boxed{5}", "h \\boxed{6}", "i \\boxed{7}", "", "", ""};
         rt_debate *debate = world_debate(w, 1, texts);
         for (int agent = 0; agent < 3; agent++) {
@@ -314,7 +316,8 @@ static void examples_have_this_form(void **state)
         assert_memory_equal(example.prompt, problem.prompt, question);
         const char *peers = strstr(example.prompt, "P:");
         assert_non_null(peers);
-        const char *answer = rt_answer_parse("number", example.completion, strlen(example.completion), w->arena);
+        const char *answer = rt_answer_parse("number", example.completion, strlen(example.completion),
+                                             w->arena);
         right += strcmp(answer, problem.gold) == 0;
         char said[4][8] = {""};
         int count = sscanf(peers, "P:%7[0-9],%7[0-9],%7[0-9]\n", said[1], said[2], said[3]);
@@ -331,7 +334,8 @@ static void examples_have_this_form(void **state)
         bool same = false;
         for (uint64_t id = 0; id < 64 && !same; id++) { /* one of both orders */
             rt_prompt_report report;
-            char *text = prompt(w, world_debate(w, id, (const char *const[]){own, a, b, "", "", ""}), 1, 0, &report);
+            const char *const texts[] = {own, a, b, "", "", ""};
+            char *text = prompt(w, world_debate(w, id, texts), 1, 0, &report);
             same = strcmp(text, example.prompt) == 0;
             rt_free(text);
         }
