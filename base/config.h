@@ -154,6 +154,7 @@ typedef struct rt_config {
         char *data;               /* JSONL of prompt/completion; "" = the tasks' own solutions */
         double wrong_facts, wrong_share; /* careless teacher of chain: share of facts, how often stated */
         double localize_share, localize_share_end, verdict_weight; /* localization examples mixed in */
+        double debate_share;      /* of chain: examples of a debate's later round */
         int64_t phase_steps;      /* second phase begins here (0 = one phase) */
         int64_t phase_batch; double phase_lr;
     } sft;

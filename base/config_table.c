@@ -222,6 +222,8 @@ const rt_config_key rt_config_keys[] = {
     REAL(sft, wrong_share, "0", 0, 1, true, "how often a wrong fact is stated"),
     REAL(sft, localize_share, "0", 0, 1, true, "share of localization examples at the start"),
     REAL(sft, localize_share_end, "0", 0, 1, true, "that share at the end"),
+    REAL(sft, debate_share, "0", 0, 1, true,
+         "share of examples in which peers' answers to a chain are read before it is worked out"),
     REAL(sft, verdict_weight, "1", 0, 1e6, true, "loss weight of the verdict of such an example"),
     INTEGER(sft, phase_steps, "0", 0, 1e9, true, "the second phase begins here; 0: one phase"),
     INTEGER(sft, phase_batch, "0", 0, 1 << 20, true, "batch of the second phase; 0: the same"),

@@ -85,7 +85,8 @@ static void compact_form(void **state)
     assert_string_equal(text, "Q:7+5*3\n" SOLVED("6") "\nP:-\n");
     assert_true(report.quoted == 0 && report.silent == 2);
     rt_free(text);
-    const char *const odd[] = {SOLVED("6"), "\\boxed{1\n2}", "\\boxed{0123456789012345678901234567890123456789}",
+    const char *const odd[] = {SOLVED("6"), "\\boxed{1\n2}", 
+                               "\\boxed{0123456789012345678901234567890123456789}",
                                "", "", ""};
     text = prompt(w, world_debate(w, 9, odd), 1, 0, &report);
     assert_non_null(strstr(text, "1 2"));
@@ -100,7 +101,8 @@ static void ids_only_grow(void **state)
     (void)state;
     for (int chatml = 0; chatml < 2; chatml++) {
         world *w = world_new(chatml, 1 << 14, (const char *const[]){"algorithm.debate.rounds=4", NULL});
-        const char *const texts[] = {"a \\boxed{1}", "b \\boxed{2}", "c\n", "d \\boxed{4}", "e", "f \\boxed{3}",
+        const char *const texts[] = {"a \\boxed{1}", "b \\boxed{2}", "c\n", "d \\boxed{4}", "e",
+                                     "f \\boxed{3}",
                                      "g \\boxed{5}", "h \\boxed{6}", "i \\boxed{7}", "", "", ""};
         rt_debate *debate = world_debate(w, 1, texts);
         for (int agent = 0; agent < 3; agent++) {
@@ -298,6 +300,58 @@ static void templates_of_files(void **state)
     world_free(w);
 }
 
+/* Warm-start examples are what the builder makes: the same texts given as turns give the same prompt. */
+static void examples_have_this_form(void **state)
+{
+    (void)state;
+    world *w = world_new(false, 250, (const char *const[]){"sft.debate_share=1", "sft.wrong_facts=0.3",
+                                                           "sft.wrong_share=0.5", NULL});
+    int checked = 0, right = 0, quoted_right = 0, quoted = 0;
+    for (int64_t i = 0; i < 400; i++) {
+        rt_example example;
+        rt_problem problem;
+        assert_int_equal(rt_example_next(w->set, &w->config, i, 0, w->arena, &example, NULL), 0);
+        assert_int_equal(rt_problem_next(w->set, i, w->arena, &problem, NULL), 0);
+        size_t question = strlen(problem.prompt);
+        assert_memory_equal(example.prompt, problem.prompt, question);
+        const char *peers = strstr(example.prompt, "P:");
+        assert_non_null(peers);
+        const char *answer = rt_answer_parse("number", example.completion, strlen(example.completion),
+                                             w->arena);
+        right += strcmp(answer, problem.gold) == 0;
+        char said[4][8] = {""};
+        int count = sscanf(peers, "P:%7[0-9],%7[0-9],%7[0-9]\n", said[1], said[2], said[3]);
+        for (int k = 1; k <= count; k++) {
+            quoted++;
+            quoted_right += strcmp(said[k], problem.gold) == 0;
+        }
+        if (count != 2 || peers == example.prompt + question) {
+            continue; /* three agents, one of them with a turn of its own */
+        }
+        char *own = rt_strndup(example.prompt + question, (size_t)(peers - example.prompt) - question - 1);
+        char *a = rt_format("\\boxed{%s}", said[1]), *b = rt_format("\\boxed{%s}", said[2]);
+        w->problem = problem;
+        bool same = false;
+        for (uint64_t id = 0; id < 64 && !same; id++) { /* one of both orders */
+            rt_prompt_report report;
+            const char *const texts[] = {own, a, b, "", "", ""};
+            char *text = prompt(w, world_debate(w, id, texts), 1, 0, &report);
+            same = strcmp(text, example.prompt) == 0;
+            rt_free(text);
+        }
+        assert_true(same);
+        checked++;
+        rt_free(own);
+        rt_free(a);
+        rt_free(b);
+    }
+    assert_true(checked > 50); /* a half of a half: 100 */
+    assert_true(quoted > 400);
+    /* what is taught is right clearly more often than what is quoted */
+    assert_true((int64_t)right * quoted > (int64_t)quoted_right * 400 + 40 * (int64_t)quoted);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +359,7 @@ int main(void)
         cmocka_unit_test(ids_only_grow),           cmocka_unit_test(chat_form),
         cmocka_unit_test(peers_stay_text),         cmocka_unit_test(long_peers_are_cut),
         cmocka_unit_test(own_turns_go_last),       cmocka_unit_test(templates_of_files),
+        cmocka_unit_test(examples_have_this_form),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,7 +47,8 @@ static void sums_and_losses(void **state)
     rt_debate_measures m = {0};
     const char *const none[] = {"a", "b", "c", "a", "b", "c"};
     const char *const lost[] = {"\\boxed{6}", NULL, "\\boxed{6}", "\\boxed{6}", "\\boxed{5}", NULL};
-    const char *const all[] = {"\\boxed{5}", "\\boxed{5}", "\\boxed{5}", "\\boxed{5}", "\\boxed{5}", "\\boxed{5}"};
+    const char *const all[] = {"\\boxed{5}", "\\boxed{5}", "\\boxed{5}",
+                               "\\boxed{5}", "\\boxed{5}", "\\boxed{5}"};
     rt_measure_debate(&m, world_settings(w), world_debate(w, 1, none));
     assert_true(m.agreement[0] == 1 && m.unparseable == 3 && m.right == 0 && m.rounds[1].switches == 0);
     rt_measure_debate(&m, world_settings(w), world_debate(w, 2, lost));

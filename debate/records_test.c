@@ -126,7 +126,8 @@ static void sft(void **state)
         rt_ids_free(&ids);
     }
     world_free(w);
-    w = world_new(false, 200, (const char *const[]){FOUR, "algorithm=maca_sft", "algorithm.debate.context=none", NULL});
+    w = world_new(false, 200, (const char *const[]){FOUR, "algorithm=maca_sft",
+                                                    "algorithm.debate.context=none", NULL});
     r = make(w, world_debate(w, 77, TEXTS), &d);
     assert_int_equal(r.count, 2);
     assert_prompt(w, &r.items[1], "Q:7+5*3\n", "");

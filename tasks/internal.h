@@ -19,6 +19,7 @@ enum {
     RT_STREAM_FORK,
     RT_STREAM_LETTERS,
     RT_STREAM_PUZZLE,
+    RT_STREAM_DEBATE,
 };
 
 /* NULL and "" both mean: not set. */
@@ -129,6 +130,11 @@ int rt_chain_teach(const rt_chain *chain, const rt_config *config, const rt_chai
 void rt_chain_localize(const rt_chain *chain, const rt_config *config,
                        const rt_chain_problem *problem, uint64_t cursor, rt_arena *arena,
                        rt_example *example);
+/* Example of a debate's later round in the compact form of debate/debate.h: question, in half of them an
+ * own solution, answers of up to three peers, all by the careless teacher; then a solution. Where the right
+ * answer was among those said, three in four times the right one, else again the careless teacher's. */
+void rt_chain_debate(const rt_chain *chain, const rt_config *config, const rt_chain_problem *problem,
+                     uint64_t cursor, const char *delimiter, rt_arena *arena, rt_example *example);
 
 /* ---- fork -------------------------------------------------------------------------------- */
 

@@ -78,7 +78,9 @@ typedef struct rt_example {
 /* Example number `cursor` of supervised training: the tasks' own solutions. For `chain`:
  * sft.wrong_facts of the 210 facts (seeded) have one fixed wrong result which the solutions state with
  * probability sft.wrong_share; with probability `localize` the example is a localization one (problem and
- * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}). `fork`: the
+ * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}), and of the rest
+ * sft.debate_share are a debate's later rounds in compact form (debate/debate.h), whose completions are
+ * right more often than the answers quoted. `fork`: the
  * errors are those its own knobs slip and hard describe, and a judged line holds the right result and the
  * stated one, "7+5=2,3n". The other generated
  * tasks: with the errors of slip and hard, too. */

@@ -539,6 +539,12 @@ static int chain_example(const rt_taskset *set, const task *one, const rt_config
         rt_chain_localize(&one->chain, config, &parsed, (uint64_t)cursor, arena, example);
         return RT_OK;
     }
+    stream = one->stream + RT_STREAM_DEBATE + (1ull << 32);
+    if (rt_uniform(set->seed, stream, (uint64_t)cursor) < config->sft.debate_share) {
+        rt_chain_debate(&one->chain, config, &parsed, (uint64_t)cursor, set->delimiter, arena,
+                        example);
+        return RT_OK;
+    }
     int results[RT_CHAIN_THOUGHTS_MAX];
     rt_chain_teach(&one->chain, config, &parsed, (uint64_t)cursor, results);
     example->completion = rt_chain_solution(&parsed, results, set->delimiter, arena);
