@@ -10,10 +10,12 @@ enum {
     BITS_MAX = 16384,
     DEGREE_MAX = 1 << 20,
     RELATION_DEGREE_MAX = 12,
-    /* Common divisors are looked for only among polynomials of this size; in a polynomial of many
-     * variables the time grows with the number of all monomials below its degrees (DENSE_MAX). */
+    /* Common divisors are looked for only among polynomials of this size, else fractions stay as
+     * they are; in many variables the time may grow with the number of all monomials below the
+     * degrees (DENSE_MAX). */
     DIVISOR_TERMS_MAX = 96,
     DIVISOR_BITS_MAX = 512,
+    DIVISOR_DEGREE_MAX = 256, /* a quotient may have as many terms */
     DENSE_MAX = 4096
 };
 
@@ -115,32 +117,37 @@ static void measure(const rt_algebra *algebra, const rt_value *value, size *out)
     }
 }
 
-/* Whether a sum or product with these terms and bits may be computed; pays for it. */
-static bool afford(rt_algebra *algebra, const size *a, const size *b, int64_t terms, int64_t bits)
+/* Whether a sum or product with these terms and bits may be computed; pays for it. *divisors: and
+ * common divisors may be looked for. */
+static bool afford(rt_algebra *algebra, const size *a, const size *b, int64_t terms, int64_t bits,
+                   bool *divisors)
 {
-    int64_t dense = 1, longest = RT_MAX(terms, RT_MAX(a->over, b->over));
-    bool fits = terms <= PRODUCT_TERMS_MAX && bits <= BITS_MAX;
+    int64_t dense = 1, highest = 0, longest = RT_MAX(terms, RT_MAX(a->over, b->over));
     for (int i = 0; i < RT_GENERATORS_MAX; i++) {
-        fits = fits && a->degrees[i] + b->degrees[i] <= DEGREE_MAX;
+        highest = RT_MAX(highest, a->degrees[i] + b->degrees[i]);
         dense = RT_MIN(dense * (a->degrees[i] + b->degrees[i] + 1), (int64_t)DEGREE_MAX);
     }
+    bool fits = terms <= PRODUCT_TERMS_MAX && bits <= BITS_MAX && highest <= DEGREE_MAX;
     int64_t words = bits / 64 + 1, cost = 20 + terms * (words + words * words / 8);
+    *divisors = true;
     if (a->under > 1 || b->under > 1) {
-        fits = fits && longest <= DIVISOR_TERMS_MAX && bits <= DIVISOR_BITS_MAX && dense <= DENSE_MAX;
-        cost += longest * longest * 16 * words;
+        *divisors = longest <= DIVISOR_TERMS_MAX && bits <= DIVISOR_BITS_MAX &&
+                    dense <= DENSE_MAX && highest <= DIVISOR_DEGREE_MAX;
+        cost += *divisors ? longest * longest * 16 * words : 2 * cost;
     }
     algebra->failed = algebra->failed || !fits;
     return rt_field_pay(algebra, cost);
 }
 
-/* Brings a fraction into lowest terms. */
+/* Brings a fraction into lowest terms if that is cheap. */
 static void reduce(rt_algebra *algebra, rt_value *value)
 {
     size own, none = {0};
+    bool divisors;
     fmpz_mpoly_q_struct *q = value->q;
     measure(algebra, value, &own);
     if (afford(algebra, &own, &none, RT_MAX(own.over, own.under),
-               RT_MAX(own.bits_over, own.bits_under))) {
+               RT_MAX(own.bits_over, own.bits_under), &divisors) && divisors) {
         fmpz_mpoly_q_canonicalise(q, algebra->ring);
     }
 }
@@ -408,17 +415,39 @@ const rt_value *rt_value_symbol(rt_algebra *algebra, const char *name, size_t by
     return rt_field_generator(algebra, RT_SYMBOL, 0, NULL, name, bytes);
 }
 
+/* A sum or product without looking for common divisors. Not inline: gcc 12 takes a fraction for its
+ * numerator, which has the same address, and warns. */
+__attribute__((noinline)) static void multiply_across(const rt_algebra *algebra, rt_value *out, const rt_value *a,
+                            const rt_value *b, bool sum)
+{
+    const fmpz_mpoly_struct *over_a = fmpz_mpoly_q_numref(a->q), *under_a = fmpz_mpoly_q_denref(a->q);
+    const fmpz_mpoly_struct *over_b = fmpz_mpoly_q_numref(b->q), *under_b = fmpz_mpoly_q_denref(b->q);
+    fmpz_mpoly_struct *over = fmpz_mpoly_q_numref(out->q), *under = fmpz_mpoly_q_denref(out->q);
+    fmpz_mpoly_mul(over, over_a, sum ? under_b : over_b, algebra->ring);
+    if (sum) {
+        fmpz_mpoly_mul(under, over_b, under_a, algebra->ring);
+        fmpz_mpoly_add(over, over, under, algebra->ring);
+    }
+    fmpz_mpoly_mul(under, under_a, under_b, algebra->ring);
+}
+
 const rt_value *rt_value_add(rt_algebra *algebra, const rt_value *a, const rt_value *b)
 {
     rt_value *sum = rt_field_value(algebra);
     size size_a, size_b;
+    bool divisors;
     measure(algebra, a, &size_a);
     measure(algebra, b, &size_b);
     int64_t terms = size_a.over * size_b.under + size_b.over * size_a.under;
     int64_t bits = RT_MAX(size_a.bits_over + size_b.bits_under, size_b.bits_over + size_a.bits_under);
     terms += size_a.under * size_b.under > 1 ? size_a.under * size_b.under : 0;
-    if (afford(algebra, &size_a, &size_b, terms, bits + 1)) {
+    if (!afford(algebra, &size_a, &size_b, terms, bits + 1, &divisors)) {
+        return settle(algebra, sum);
+    }
+    if (divisors) {
         fmpz_mpoly_q_add(sum->q, a->q, b->q, algebra->ring);
+    } else {
+        multiply_across(algebra, sum, a, b, true);
     }
     return settle(algebra, sum);
 }
@@ -435,12 +464,18 @@ const rt_value *rt_value_multiply(rt_algebra *algebra, const rt_value *a, const 
 {
     rt_value *product = rt_field_value(algebra);
     size size_a, size_b;
+    bool divisors;
     measure(algebra, a, &size_a);
     measure(algebra, b, &size_b);
     int64_t terms = RT_MAX(size_a.over * size_b.over, size_a.under * size_b.under);
     int64_t bits = RT_MAX(size_a.bits_over + size_b.bits_over, size_a.bits_under + size_b.bits_under);
-    if (afford(algebra, &size_a, &size_b, terms, bits + 1)) {
+    if (!afford(algebra, &size_a, &size_b, terms, bits + 1, &divisors)) {
+        return settle(algebra, product);
+    }
+    if (divisors) {
         fmpz_mpoly_q_mul(product->q, a->q, b->q, algebra->ring);
+    } else {
+        multiply_across(algebra, product, a, b, false);
     }
     return settle(algebra, product);
 }

@@ -584,6 +584,16 @@ static int compare_expanded(comparison *state, rt_text a, rt_text b)
     return compare(state, any_a ? pair_a : a, any_b ? pair_b : b);
 }
 
+/* x ∈ [0, 1), where ∈ has become an equality. */
+static bool in_brackets(const parts *chain, rt_text *inner)
+{
+    char open, close;
+    rt_text ignore;
+    *inner = chain->count == 2 ? chain->items[1] : (rt_text){0};
+    return chain->count == 2 && chain->before[1] == '=' && is_letter(chain->items[0]) &&
+           bracketed(*inner, &open, &close, &ignore) && strchr("([", open) && strchr(")]", close);
+}
+
 static int compare_shape(comparison *state, rt_text a, rt_text b)
 {
     parts parts_a, parts_b;
@@ -600,7 +610,10 @@ static int compare_shape(comparison *state, rt_text a, rt_text b)
     split(a, RELATIONS, &parts_a);
     split(b, RELATIONS, &parts_b);
     if (parts_a.count != 1 && parts_b.count != 1) {
-        return compare_chain(state, &parts_a, &parts_b);
+        rt_text inner;
+        return in_brackets(&parts_a, &inner)   ? compare(state, inner, b)
+               : in_brackets(&parts_b, &inner) ? compare(state, a, inner)
+                                               : compare_chain(state, &parts_a, &parts_b);
     }
     if (parts_a.count != 1) {
         return compare_one_relation(state, &parts_a, b, true);
