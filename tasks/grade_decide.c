@@ -9,6 +9,7 @@ enum {
     HIGH_BITS = 640,
     NUMBER_DEGREE_MAX = 16,
     NUMBER_BITS_MAX = 400,
+    PROOF_BITS_MAX = 12000,
     ARGUMENT_BITS_MAX = 40, /* of what an exponential is taken */
     GROUPS_MAX = 64
 };
@@ -98,12 +99,12 @@ static bool generator_at(const rt_algebra *algebra, int slot, int round, acb_ptr
     return acb_is_finite(at);
 }
 
-/* At one point; false: not defined there, or the point is of no use. */
-static bool value_at(rt_algebra *algebra, const rt_value *value, int round, slong bits, acb_t out)
+/* The generators of a value and those in their arguments; the number of all terms. */
+static int64_t dependencies(const rt_algebra *algebra, const rt_value *value,
+                            bool needed[RT_GENERATORS_MAX])
 {
     int64_t terms = fmpz_mpoly_q_numref(value->q)->length + fmpz_mpoly_q_denref(value->q)->length;
-    bool used[RT_GENERATORS_MAX], needed[RT_GENERATORS_MAX], defined = true;
-    acb_ptr x = _acb_vec_init(RT_GENERATORS_MAX);
+    bool used[RT_GENERATORS_MAX];
     rt_field_used(algebra, value, needed);
     for (int i = algebra->count - 1; i >= 0; i--) {
         const rt_value *argument = algebra->generators[i].argument;
@@ -116,6 +117,15 @@ static bool value_at(rt_algebra *algebra, const rt_value *value, int round, slon
             terms += fmpz_mpoly_q_denref(argument->q)->length;
         }
     }
+    return terms;
+}
+
+/* At one point; false: not defined there, or the point is of no use. */
+static bool value_at(rt_algebra *algebra, const rt_value *value, int round, slong bits, acb_t out)
+{
+    bool needed[RT_GENERATORS_MAX], defined;
+    int64_t terms = dependencies(algebra, value, needed);
+    acb_ptr x = _acb_vec_init(RT_GENERATORS_MAX);
     defined = rt_field_pay(algebra, 1000 + terms * bits / 4);
     for (int i = 0; i < algebra->count && defined; i++) {
         defined = !needed[i] || generator_at(algebra, i, round, x, bits);
@@ -251,6 +261,98 @@ bool rt_field_number(rt_algebra *algebra, const rt_value *value, qqbar_t number)
 
 /* ---- zero -------------------------------------------------------------------------------- */
 
+/* Σ |coefficient| · bounds of the generators of a monomial */
+static void bound_polynomial(const rt_algebra *algebra, const fmpz_mpoly_t polynomial, arb_srcptr bounds,
+                             arb_t out)
+{
+    ulong powers[RT_GENERATORS_MAX];
+    arb_t term, part;
+    arb_init(term);
+    arb_init(part);
+    arb_zero(out);
+    for (slong k = 0; k < polynomial->length; k++) {
+        fmpz_mpoly_get_term_exp_ui(powers, polynomial, k, algebra->ring);
+        arb_set_fmpz(term, polynomial->coeffs + k);
+        arb_abs(term, term);
+        for (int i = 0; i < RT_GENERATORS_MAX; i++) {
+            arb_pow_ui(part, bounds + i, powers[i], 64);
+            arb_mul(term, term, part, 64);
+        }
+        arb_add(out, out, term, 64);
+    }
+    arb_clear(part);
+    arb_clear(term);
+}
+
+/* Bounds every conjugate of the value, a sum of products of algebraic integers, by 2^*bits, and its
+ * degree by *degree; false: no such sum. A generator g^n = A has no conjugate above |A|^(1/n). */
+static bool bound_conjugates(rt_algebra *algebra, const rt_value *value, int64_t *bits, int64_t *degree)
+{
+    bool needed[RT_GENERATORS_MAX], sums = true;
+    arb_ptr bounds = _arb_vec_init(RT_GENERATORS_MAX);
+    arb_t whole;
+    mag_t above;
+    arb_init(whole);
+    mag_init(above);
+    *degree = 1;
+    sums = rt_field_pay(algebra, 20 * dependencies(algebra, value, needed));
+    for (int i = 0; i < algebra->count && sums; i++) {
+        const rt_generator *generator = &algebra->generators[i];
+        slong variable = rt_field_variable(i);
+        if (!needed[i]) {
+            continue;
+        }
+        sums = generator->related && generator->algebraic;
+        if (!sums) {
+            break;
+        }
+        arb_one(bounds + variable); /* of a root of unity */
+        slong power = fmpz_mpoly_degree_si(&generator->relation, variable, algebra->ring);
+        if (generator->kind == RT_ROOT) {
+            fmpz_mpoly_t below;
+            fmpz_mpoly_init(below, algebra->ring);
+            fmpz_mpoly_gen(below, variable, algebra->ring);
+            fmpz_mpoly_pow_ui(below, below, (ulong)power, algebra->ring);
+            fmpz_mpoly_sub(below, below, &generator->relation, algebra->ring);
+            bound_polynomial(algebra, below, bounds, whole);
+            arb_root_ui(bounds + variable, whole, (ulong)power, 64);
+            fmpz_mpoly_clear(below, algebra->ring);
+        }
+        *degree = RT_MIN(*degree * power, (int64_t)PROOF_BITS_MAX);
+    }
+    bound_polynomial(algebra, fmpz_mpoly_q_numref(value->q), bounds, whole);
+    arb_get_mag(above, whole);
+    sums = sums && !mag_is_inf(above) && fmpz_bits(MAG_EXPREF(above)) < 30;
+    *bits = sums ? RT_MAX(fmpz_get_si(MAG_EXPREF(above)), (slong)1) : 0;
+    mag_clear(above);
+    arb_clear(whole);
+    _arb_vec_clear(bounds, RT_GENERATORS_MAX);
+    return sums;
+}
+
+/* The product of all conjugates of an algebraic integer is an integer, so one that is not zero is
+ * at least 2^(−bits · (degree − 1)): a ball below that proves zero. */
+static bool number_is_zero(rt_algebra *algebra, const rt_value *value)
+{
+    int64_t bits, degree;
+    bool zero = false;
+    acb_t at;
+    mag_t above;
+    if (!fmpz_mpoly_is_one(fmpz_mpoly_q_denref(value->q), algebra->ring) ||
+        !bound_conjugates(algebra, value, &bits, &degree) || bits * degree > PROOF_BITS_MAX) {
+        return false;
+    }
+    acb_init(at);
+    mag_init(above);
+    if (value_at(algebra, value, 0, (slong)(bits * degree + bits + 128), at)) {
+        acb_get_mag(above, at);
+        zero = mag_cmp_2exp_si(above, (slong)(-bits * (degree - 1))) < 0;
+    }
+    mag_clear(above);
+    acb_clear(at);
+    return zero;
+}
+
 /* Splits the exponents of term k into those of algebraic generators and the others. */
 static void exponents(const rt_algebra *algebra, const fmpz_mpoly_t polynomial, slong k,
                       ulong algebraic[RT_GENERATORS_MAX], ulong others[RT_GENERATORS_MAX])
@@ -281,16 +383,14 @@ static void coefficient(const rt_algebra *algebra, const fmpz_mpoly_t polynomial
     fmpz_mpoly_sort_terms(out, algebra->ring);
 }
 
-/* Every coefficient of a numerator is zero as an exact algebraic number. */
+/* Every coefficient of a numerator is zero as an algebraic number. */
 static bool exactly_zero(rt_algebra *algebra, const fmpz_mpoly_t polynomial)
 {
     ulong algebraic[RT_GENERATORS_MAX], seen[GROUPS_MAX][RT_GENERATORS_MAX];
     int groups = 0;
     bool zero = true;
     fmpz_mpoly_t part;
-    qqbar_t number;
     fmpz_mpoly_init(part, algebra->ring);
-    qqbar_init(number);
     for (slong k = 0; k < polynomial->length && zero; k++) {
         int old = 0;
         if (groups == GROUPS_MAX || !rt_field_pay(algebra, 20 * polynomial->length)) {
@@ -305,9 +405,8 @@ static bool exactly_zero(rt_algebra *algebra, const fmpz_mpoly_t polynomial)
             continue;
         }
         coefficient(algebra, polynomial, seen[groups++], part);
-        zero = polynomial_number(algebra, part, number) && qqbar_is_zero(number);
+        zero = number_is_zero(algebra, rt_field_polynomial(algebra, part));
     }
-    qqbar_clear(number);
     fmpz_mpoly_clear(part, algebra->ring);
     return zero;
 }

@@ -371,6 +371,18 @@ static const rt_value *exp_generator(rt_algebra *algebra, const rt_value *monomi
     return rt_field_power(algebra, made, over);
 }
 
+/* Whether a letter that mostly stands for a whole number is a factor. */
+static bool has_whole(const rt_algebra *algebra, const rt_value *monomial)
+{
+    bool used[RT_GENERATORS_MAX], whole = false;
+    rt_field_used(algebra, monomial, used);
+    for (int i = 0; i < algebra->count; i++) {
+        const rt_generator *generator = &algebra->generators[i];
+        whole = whole || (used[i] && generator->kind == RT_SYMBOL && strchr("kmnN", *generator->name));
+    }
+    return whole;
+}
+
 /* exp(c · monomial) with a rational c. */
 static const rt_value *exp_term(rt_algebra *algebra, const rt_value *term)
 {
@@ -403,6 +415,13 @@ static const rt_value *exp_term(rt_algebra *algebra, const rt_value *term)
     if (!algebra->failed && fmpz_mpoly_q_equal(turn->q, monomial->q, algebra->ring) &&
         c_under <= UNITY_MAX) {
         return unity(algebra, c_over, c_under);
+    }
+    /* cos(nπ) is (−1)^n for whole n only. */
+    rt_value *part = rt_field_value(algebra);
+    bool turns = fmpz_mpoly_divides(fmpz_mpoly_q_numref(part->q), fmpz_mpoly_q_numref(monomial->q),
+                                    fmpz_mpoly_q_numref(turn->q), algebra->ring);
+    if (!algebra->failed && turns && has_whole(algebra, monomial)) {
+        rt_algebra_doubt(algebra);
     }
     return exp_generator(algebra, monomial, c_over, c_under);
 }
@@ -454,8 +473,16 @@ const rt_value *rt_value_power(rt_algebra *algebra, const rt_value *base, const 
         }
         return rt_field_power(algebra, rt_value_root(algebra, base, under), over);
     }
-    if (rt_field_constant(algebra, base) && rt_field_sign(algebra, base) <= 0) {
+    int sign = rt_field_constant(algebra, base) ? rt_field_sign(algebra, base) : 1;
+    if (!sign) {
         return fail(algebra);
+    }
+    if (sign < 0) { /* (−1)^n is exp(iπn), and 1 or −1 for whole n */
+        const rt_value *turn = rt_value_multiply(algebra, imaginary(algebra), pi(algebra));
+        rt_algebra_doubt(algebra);
+        turn = rt_field_exp(algebra, rt_value_multiply(algebra, turn, exponent));
+        base = rt_value_power(algebra, rt_value_negate(algebra, base), exponent);
+        return rt_value_multiply(algebra, turn, base);
     }
     const rt_value *log = rt_value_log(algebra, base, NULL);
     return rt_field_exp(algebra, rt_value_multiply(algebra, exponent, log));
@@ -533,6 +560,7 @@ static const struct {
 } functions[] = {
     {"sin", SIN},       {"cos", COS},       {"tan", TAN},   {"cot", COT},   {"sec", SEC},
     {"csc", CSC},       {"arcsin", ARCSIN}, {"arccos", ARCCOS}, {"arctan", ARCTAN},
+    {"asin", ARCSIN},   {"acos", ARCCOS},   {"atan", ARCTAN},
     {"sinh", SINH},     {"cosh", COSH},     {"tanh", TANH}, {"exp", EXP},   {"ln", LN},
 };
 

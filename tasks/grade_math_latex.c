@@ -136,6 +136,26 @@ static size_t text_group(writer *to, rt_text rest, bool bold)
     return end + 1;
 }
 
+/* \operatorname{arctan} and its kin as the command that it stands for. */
+static bool function_group(writer *to, rt_text rest, size_t *taken)
+{
+    char name[12] = {0};
+    size_t end = group_end(rest);
+    rt_text inner = rt_text_trim((rt_text){rest.at + 1, end ? end - 1 : 0});
+    if (!inner.bytes || inner.bytes >= sizeof name) {
+        return false;
+    }
+    memcpy(name, inner.at, inner.bytes);
+    if (!rt_function_known(name) && strcmp(name, "log")) {
+        return false;
+    }
+    put(to, "\\", 1);
+    put(to, name, inner.bytes);
+    put(to, " ", 1);
+    *taken = end + 1;
+    return true;
+}
+
 static size_t environment(writer *to, rt_text rest, const char *sign)
 {
     size_t end = rest.bytes && rest.at[0] == '{' ? group_end(rest) : 0;
@@ -163,6 +183,11 @@ static size_t command(writer *to, rt_text text)
     }
     rt_text name = {text.at + 1, end - 1}, rest = rt_text_skip(text, end);
     bool group = rest.bytes && rest.at[0] == '{';
+    size_t taken;
+    if (group && (is_word(name, "operatorname") || is_word(name, "mathrm")) &&
+        function_group(to, rest, &taken)) {
+        return end + taken;
+    }
     for (size_t i = 0; i < RT_COUNT(texts) + RT_COUNT(bolds) && group; i++) {
         bool bold = i >= RT_COUNT(texts);
         const char *one = bold ? bolds[i - RT_COUNT(texts)] : texts[i];
