@@ -192,7 +192,8 @@ static const rt_value *settle(rt_algebra *algebra, rt_value *value)
 {
     bool changed = !algebra->failed && rewrite(algebra, fmpz_mpoly_q_numref(value->q));
     changed |= !algebra->failed && rewrite(algebra, fmpz_mpoly_q_denref(value->q));
-    algebra->failed = algebra->failed || fmpz_mpoly_is_zero(fmpz_mpoly_q_denref(value->q), algebra->ring);
+    algebra->failed = algebra->failed ||
+                      fmpz_mpoly_is_zero(fmpz_mpoly_q_denref(value->q), algebra->ring);
     if (changed && !algebra->failed) {
         reduce(algebra, value);
     }

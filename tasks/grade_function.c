@@ -473,6 +473,9 @@ const rt_value *rt_value_power(rt_algebra *algebra, const rt_value *base, const 
         }
         return rt_field_power(algebra, rt_value_root(algebra, base, under), over);
     }
+    if (fraction) { /* x^100007 as exp(100007 · ln x) would come back here */
+        return fail(algebra);
+    }
     int sign = rt_field_constant(algebra, base) ? rt_field_sign(algebra, base) : 1;
     if (!sign) {
         return fail(algebra);
