@@ -44,8 +44,9 @@ int64_t rt_taskset_count(const rt_taskset *set, int task, int split);
 /* Problem `index` of a split; a function of (set, seed, task, split, index) only. */
 int rt_problem_get(const rt_taskset *set, int task, int split, int64_t index, rt_arena *arena,
                    rt_problem *problem, rt_error *err);
-/* Problem number `cursor` of training: tasks mixed by weight, records in seeded epochs; a function of
- * (seed, cursor), so that a step's problems are known from its number alone. */
+/* Problem number `cursor` of training at the shares with which the mixture begins (mixing.strategy,
+ * without windows and `once`; gradient: by weight), records in seeded epochs; a function of (seed,
+ * cursor). A run takes its problems from tasks/mix.h. */
 int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_problem *problem,
                     rt_error *err);
 
