@@ -57,6 +57,7 @@ static rt_sequence *sequences_of(const audit_job *job)
                                 .prompt_tokens = q->prompt_tokens,
                                 .response_tokens = q->response_tokens,
                                 .suffix_start = q->suffix_start, .advantage = q->advantage,
+                                .task = q->task,
                                 .stale = q->version != job->step};
     }
     return list;

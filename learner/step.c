@@ -154,7 +154,7 @@ static int micro_batch(rt_learner *learner, const pass *p, const rt_sequence *co
     int entries = gather(learner, sequences, count, &rows, err);
     if (entries <= 0) /* continuations that ended at once have nothing to learn from */
         return entries;
-    float temperature = rt_learner_temperature(learner);
+    float temperature = rt_learner_temperature(learner, sequences[0]); /* run_pass: of all */
     int rc = rt_trainer_forward(learner->trainer, s->entries, entries, temperature, p->train,
                                 s->logp, err);
     if (rc != 0)
@@ -186,7 +186,12 @@ static int micro_batch(rt_learner *learner, const pass *p, const rt_sequence *co
                                learner->grad, err);
 }
 
-/* Cuts the list by token budget and works through it in order. */
+static bool same_temperature(const rt_learner *learner, const rt_sequence *a, const rt_sequence *b)
+{
+    return rt_learner_temperature(learner, a) == rt_learner_temperature(learner, b);
+}
+
+/* Cuts the list by token budget, and where the temperature changes, and works through it in order. */
 static int run_pass(rt_learner *learner, const pass *p, const rt_sequence *const *list, int count,
                     rt_update_stats *stats, rt_term_stats *terms, rt_error *err)
 {
@@ -203,7 +208,7 @@ static int run_pass(rt_learner *learner, const pass *p, const rt_sequence *const
                            (unsigned long long)list[begin]->trajectory, tokens, budget);
         while (end < count) {
             int more = rows_added(list[end - 1], list[end]);
-            if (tokens + more > wanted)
+            if (tokens + more > wanted || !same_temperature(learner, list[begin], list[end]))
                 break;
             tokens += more;
             end++;

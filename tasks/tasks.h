@@ -32,6 +32,12 @@ typedef struct rt_problem {
     const char *grader;
 } rt_problem;
 
+/* The task in a problem's id. */
+static inline int rt_problem_task(uint64_t id)
+{
+    return (int)(id >> 48);
+}
+
 typedef struct rt_taskset rt_taskset;
 /* Loads every entry of config->tasks. Errors name file and line. Split train/eval by (seed, record
  * index); generated tasks draw disjoint problem texts for the two splits (by hash of the text). */
