@@ -232,7 +232,7 @@ static int furthest(const rt_mix *mix, const double *want, const int64_t *counts
 
 static int cannot_fill(const rt_mix *mix, rt_error *err)
 {
-    return rt_fail(err, RT_ERR_INPUT,
+    return rt_fail(err, RT_ERR_USAGE,
                    "step %lld has %d problems, and the tasks that are in the mixture have fewer "
                    "left; lower run.steps to %lld, or look at the tasks' once, window, limit and "
                    "eval_share",

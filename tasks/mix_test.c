@@ -430,9 +430,9 @@ static void once(void **state)
         m.config.tasks[2].once = true; /* 1110 problems: 69 steps and a bit */
         open_mix(&m);
         assert_int_equal(rt_mix_check(m.mix, 69, &err), 0);
-        assert_int_equal(rt_mix_check(m.mix, 70, &err), RT_ERR_INPUT);
+        assert_int_equal(rt_mix_check(m.mix, 70, &err), RT_ERR_USAGE);
         assert_non_null(strstr(err.message, "lower run.steps to 69"));
-        assert_int_equal(rt_mix_step(m.mix, 69, places, &err), RT_ERR_INPUT);
+        assert_int_equal(rt_mix_step(m.mix, 69, places, &err), RT_ERR_USAGE);
         step_of(m.mix, 68, places);
         end(&m);
     }
