@@ -232,7 +232,7 @@ static int furthest(const rt_mix *mix, const double *want, const int64_t *counts
 
 static int cannot_fill(const rt_mix *mix, rt_error *err)
 {
-    return rt_fail(err, RT_ERR_USAGE,
+    return rt_fail(err, RT_ERR_INPUT,
                    "step %lld has %d problems, and the tasks that are in the mixture have fewer "
                    "left; lower run.steps to %lld, or look at the tasks' once, window, limit and "
                    "eval_share",
@@ -519,7 +519,10 @@ int rt_mix_check(rt_mix *mix, int64_t steps, rt_error *err)
         rc = advance(mix, NULL, err);
     }
     begin(mix);
-    return rc;
+    if (rc && err) { /* known before anything has started */
+        err->code = RT_ERR_USAGE;
+    }
+    return rc ? RT_ERR_USAGE : RT_OK;
 }
 
 int rt_mix_state_of(const rt_mix *mix, int task)

@@ -44,10 +44,10 @@ void rt_mix_note_grades(rt_mix *mix, int64_t step, const int64_t *answers, const
 void rt_mix_note_norms(rt_mix *mix, int64_t step, const double *squared);
 
 /* places[i] = problem i of the step, algorithm.problems of them. Steps may be asked for in any order;
- * in ascending order each costs the same. RT_ERR_USAGE: the tasks that are in can't fill the step. */
+ * in ascending order each costs the same. RT_ERR_INPUT: the tasks that are in can't fill the step. */
 int rt_mix_step(rt_mix *mix, int64_t step, rt_mix_place *places, rt_error *err);
 /* Can every step below `steps` be filled, as far as windows and `once` say? Looks at the first
- * million. */
+ * million. RT_ERR_USAGE: no. */
 int rt_mix_check(rt_mix *mix, int64_t steps, rt_error *err);
 
 /* Of a task in the step asked for last. */

@@ -432,7 +432,7 @@ static void once(void **state)
         assert_int_equal(rt_mix_check(m.mix, 69, &err), 0);
         assert_int_equal(rt_mix_check(m.mix, 70, &err), RT_ERR_USAGE);
         assert_non_null(strstr(err.message, "lower run.steps to 69"));
-        assert_int_equal(rt_mix_step(m.mix, 69, places, &err), RT_ERR_USAGE);
+        assert_int_equal(rt_mix_step(m.mix, 69, places, &err), RT_ERR_INPUT);
         step_of(m.mix, 68, places);
         end(&m);
     }
