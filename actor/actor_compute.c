@@ -16,7 +16,7 @@ int64_t rt_compute_cache_tokens(const rt_config *config, const rt_arch *arch)
 {
     if (config->actors.cache_tokens > 0)
         return config->actors.cache_tokens;
-    const int64_t response = config->sampling.max_tokens;
+    const int64_t response = rt_config_max_tokens(config);
     const int64_t each = RT_MIN((int64_t)arch->context, response + PROMPT_TOKENS) + RT_PAGE;
     const int64_t token_bytes = (int64_t)arch->layers * arch->kv_heads * arch->head_size * 2 * 4;
     const int64_t wanted = RT_MIN(RT_MAX(config->actors.slots, 1) * each,

@@ -36,6 +36,7 @@ typedef struct player { /* a worker, or the learner */
     int64_t version;
     uint8_t data[BLOB_BYTES], incoming[BLOB_BYTES];
     int leases, batches;
+    const char *lost_grader; /* judges nothing */
     const char *fails_kind; /* can't be sampled; of continuations only those with a prefix */
     rt_fetch *fetch;
     Retake__Lease *held[HELD_MAX];
@@ -43,6 +44,7 @@ typedef struct player { /* a worker, or the learner */
     /* learner */
     uint8_t past[8][BLOB_BYTES]; /* what each version was */
     bool hold_batch, fail_step;
+    int trained_of[RT_TASKS_MAX]; /* sequences by task */
     int64_t staleness_seen;
 } player;
 
@@ -275,6 +277,10 @@ static void answer_lease(player *p, const Retake__Lease *lease, bool known)
         } else {
             make_rollout(p->world, &m, item);
         }
+        if (p->lost_grader && strcmp(lease->grader, p->lost_grader) == 0) {
+            item->grade = 0;
+            item->reward = 0;
+        }
     }
     rt_hash128 hash = hash_of(p);
     hash.low ^= known ? 0 : 1;
@@ -435,6 +441,8 @@ static void learn(player *p, const rt_message *message)
         const Retake__Sequence *sequence = batch->sequences[i];
         assert_true(i == 0 || sequence->trajectory > before);
         assert_int_equal(sequence->trajectory >> 24, batch->step);
+        assert_int_equal(sequence->task, sequence->problem >> 48);
+        p->trained_of[sequence->task]++;
         before = sequence->trajectory;
         seed = rt_hash64(&sequence->advantage, sizeof(double), seed ^ sequence->trajectory);
     }

@@ -58,6 +58,7 @@ static rt_sequence *sequences_of(const audit_job *job)
                                 .response_tokens = q->response_tokens,
                                 .suffix_start = q->suffix_start, .advantage = q->advantage,
                                 .adapter = rt_config_adapters(&job->config),
+                                .task = q->task,
                                 .stale = q->version != job->step};
     }
     return list;

@@ -65,8 +65,9 @@ void rt_preference_finish(const rt_preference_stats *stats, double beta, rt_upda
 void rt_learner_publish(rt_learner *learner);
 /* Applies the gathered gradient; grad_norm is before clipping. Clears the gradient. */
 int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error *err);
-/* Temperature that log-probs are taken at: that of the rollouts, 1 for greedy ones. */
-float rt_learner_temperature(const rt_learner *learner);
+/* Temperature that a sequence's log-probs are taken at: that of its task's rollouts, 1 for greedy
+ * ones. */
+float rt_learner_temperature(const rt_learner *learner, const rt_sequence *sequence);
 
 /* Everything after the choice of sequences: one batch of one adapter, or of all weights. */
 int rt_learner_step_one(rt_learner *learner, const rt_sequence *sequences, int count, int updates,

@@ -228,9 +228,12 @@ int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error
     return 0;
 }
 
-float rt_learner_temperature(const rt_learner *learner)
+float rt_learner_temperature(const rt_learner *learner, const rt_sequence *sequence)
 {
-    double temperature = learner->config->sampling.temperature;
+    const rt_config *config = learner->config;
+    bool known = sequence->task >= 0 && sequence->task < config->tasks_count;
+    double temperature = known ? rt_config_limits(config, sequence->task).temperature
+                               : config->sampling.temperature;
     return temperature > 0 ? (float)temperature : 1.0f;
 }
 

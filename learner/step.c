@@ -203,7 +203,7 @@ static int micro_batch(rt_learner *learner, const rt_pass *p, const rt_sequence 
     int entries = gather(learner, sequences, count, &rows, err);
     if (entries <= 0) /* continuations that ended at once have nothing to learn from */
         return entries;
-    float temperature = rt_learner_temperature(learner);
+    float temperature = rt_learner_temperature(learner, sequences[0]); /* rt_pass_run: of all */
     int rc = rt_trainer_forward(learner->trainer, s->entries, entries, temperature,
                                 p->train && !rt_learner_drops(learner), s->logp, err);
     if (rc != 0)
@@ -229,6 +229,11 @@ static int micro_batch(rt_learner *learner, const rt_pass *p, const rt_sequence 
     return rt_learner_backward(learner, entries, temperature, err);
 }
 
+static bool same_temperature(const rt_learner *learner, const rt_sequence *a, const rt_sequence *b)
+{
+    return rt_learner_temperature(learner, a) == rt_learner_temperature(learner, b);
+}
+
 int rt_pass_run(rt_learner *learner, const rt_pass *p, const rt_sequence *const *list, int count,
                 rt_update_stats *stats, rt_term_stats *terms, rt_error *err)
 {
@@ -245,7 +250,7 @@ int rt_pass_run(rt_learner *learner, const rt_pass *p, const rt_sequence *const 
                            (unsigned long long)list[begin]->trajectory, tokens, budget);
         while (end < count) {
             int more = rows_added(list[end - 1], list[end]);
-            if (tokens + more > wanted)
+            if (tokens + more > wanted || !same_temperature(learner, list[begin], list[end]))
                 break;
             tokens += more;
             end++;
