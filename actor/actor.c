@@ -63,7 +63,7 @@ static void send_hello(rt_actor *actor, int64_t now_ns)
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_HELLO;
     envelope.hello = &hello;
-    hello.role = "actor";
+    hello.role = (char *)(uintptr_t)actor->role;
     hello.host = host.nodename;
     hello.process = (uint64_t)getpid();
     hello.version = RT_VERSION;
@@ -317,6 +317,25 @@ static int open_loop(rt_actor *actor)
     return code;
 }
 
+/* Room for what the learner announces: a model, or adapters of the one that is here. */
+static int open_blob(rt_actor *actor)
+{
+    const rt_config *config = actor->config;
+    rt_lora lora;
+    if (!rt_lora_of(config, &lora))
+        return rt_weights_new(&actor->weights, &actor->compute.arch,
+                              strcmp(config->model.dtype, "bf16") == 0 ? RT_BF16 : RT_F32, actor->err);
+    rt_adapters *adapters;
+    const int code = rt_adapters_new(&adapters, &actor->compute.arch, &lora, rt_config_adapters(config),
+                                     actor->err);
+    if (code == RT_OK) {
+        actor->weights = adapters->weights;
+        adapters->weights = NULL;
+        rt_adapters_free(&adapters);
+    }
+    return code;
+}
+
 static int start(rt_actor *actor)
 {
     const rt_config *config = actor->config;
@@ -324,9 +343,7 @@ static int start(rt_actor *actor)
     if (code == RT_OK)
         code = rt_compute_open(&actor->compute, config, actor->err);
     if (code == RT_OK)
-        code = rt_weights_new(&actor->weights, &actor->compute.arch,
-                              strcmp(config->model.dtype, "bf16") == 0 ? RT_BF16 : RT_F32,
-                              actor->err);
+        code = open_blob(actor);
     if (code == RT_OK)
         code = open_loop(actor);
     if (code != RT_OK)
@@ -406,12 +423,13 @@ static void finish(rt_actor *actor)
     rt_free(actor->open);
 }
 
-int rt_actor_run(const rt_config *config, const char *name, const rt_log *log,
+int rt_actor_run(const rt_config *config, const char *role, const char *name, const rt_log *log,
                  int64_t unreachable_ms, rt_error *err)
 {
     rt_error unheard = {0};
     rt_actor *actor = rt_alloc(sizeof(*actor));
     actor->config = config;
+    actor->role = role;
     actor->name = name;
     actor->log = log;
     actor->err = err ? err : &unheard;

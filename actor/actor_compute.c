@@ -16,13 +16,31 @@ int64_t rt_compute_cache_tokens(const rt_config *config, const rt_arch *arch)
 {
     if (config->actors.cache_tokens > 0)
         return config->actors.cache_tokens;
-    const int64_t response = config->sampling.max_tokens;
+    const int64_t response = rt_config_max_tokens(config);
     const int64_t each = RT_MIN((int64_t)arch->context, response + PROMPT_TOKENS) + RT_PAGE;
     const int64_t token_bytes = (int64_t)arch->layers * arch->kv_heads * arch->head_size * 2 * 4;
     const int64_t wanted = RT_MIN(RT_MAX(config->actors.slots, 1) * each,
                                   CACHE_BYTES / RT_MAX(token_bytes, 1));
     const int64_t longest = RT_MIN((int64_t)arch->context, response + PROMPT_TOKENS_MAX);
     return RT_MAX(wanted, longest + 2 * RT_PAGE);
+}
+
+/* A frozen base is read here once; only its adapters come over the wire. */
+static int open_base(rt_compute *compute, const rt_config *config, int dtype, rt_error *err)
+{
+    rt_lora lora;
+    rt_weights *base = NULL;
+    if (!rt_lora_of(config, &lora))
+        return RT_OK;
+    int code = rt_model_load(&base, config->model.path, dtype, err);
+    if (code == RT_OK)
+        code = rt_net_open_adapters(compute->net, &lora, rt_config_adapters(config), err);
+    if (code == RT_OK) {
+        rt_net_set(compute->net, base);
+        compute->base = rt_hash(base->data, rt_weights_bytes(base));
+    }
+    rt_weights_free(&base);
+    return code;
 }
 
 int rt_compute_open(rt_compute *compute, const rt_config *config, rt_error *err)
@@ -38,6 +56,8 @@ int rt_compute_open(rt_compute *compute, const rt_config *config, rt_error *err)
                            (int)RT_MAX(config->actors.threads, 1), err);
     if (code == RT_OK)
         code = rt_net_new(&compute->net, &compute->arch, dtype, compute->ops, err);
+    if (code == RT_OK)
+        code = open_base(compute, config, dtype, err);
     compute->slots = (int)config->actors.slots;
     if (code == RT_OK)
         code = rt_engine_new(&compute->engine, compute->net, compute->tokenizer, compute->slots,
@@ -107,7 +127,8 @@ static void work_start(rt_compute *compute, rt_work *work)
     work->begun_ns = rt_now_ns();
     const int code = rt_engine_submit(compute->engine, work->request, work->prefix,
                                       work->prefix_count, work->trajectories, work->count,
-                                      work->thoughts_before, &work->sampling, &work->error);
+                                      work->thoughts_before, work->adapter, &work->sampling,
+                                      &work->error);
     if (code == RT_OK)
         rt_work_append(&compute->active, work);
     else
@@ -215,7 +236,10 @@ static void swap_when_idle(rt_compute *compute)
 {
     if (!compute->pending || compute->active)
         return;
-    rt_net_set(compute->net, compute->pending->blob);
+    if (rt_net_adapters(compute->net) > 0)
+        rt_net_set_adapters(compute->net, compute->pending->blob);
+    else
+        rt_net_set(compute->net, compute->pending->blob);
     rt_engine_weights_changed(compute->engine);
     compute->current = compute->pending->version;
     rt_free(compute->pending);

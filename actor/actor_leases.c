@@ -69,6 +69,7 @@ rt_work *rt_work_new(const rt_message *message, uint64_t request, rt_error *err)
     work->grader = rt_strdup(lease->grader);
     work->gold = rt_strdup(lease->gold);
     work->thoughts_before = at_most_int(lease->thoughts_before);
+    work->adapter = at_most_int(lease->adapter) - 1;
     work->graded = strcmp(lease->kind, "localize") != 0 && strcmp(lease->kind, "summary") != 0;
     read_sampling(work, lease->sampling);
     const size_t prompt_bytes = message->frames[0].bytes;

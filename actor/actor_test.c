@@ -44,6 +44,7 @@ typedef struct fake { /* the coordinator */
     int current;              /* version announced on Hello */
     const char *refuse;
     bool mute, break_chunks, foreign_model;
+    rt_hash128 *base;         /* that the adapters announced are of; NULL: whole models are */
     uint64_t incarnation;
     char hello_role[16];
     uint64_t hellos, readies, pings, byes, pongs, last_credit, results_count;
@@ -144,6 +145,8 @@ static void announce(fake *f, int version)
     message.bytes = rt_weights_bytes(w);
     message.dtype = (uint32_t)w->dtype;
     message.hash = (ProtobufCBinaryData){sizeof(hash), (uint8_t *)&hash};
+    if (f->base)
+        message.base_hash = (ProtobufCBinaryData){sizeof(*f->base), (uint8_t *)f->base};
     message.chunk_bytes = CHUNK;
     message.n_tensors = (size_t)w->tensors_count;
     message.tensors = list;
@@ -334,7 +337,7 @@ static void turn_until_end(fake *f)
 static void run_worker(void *context)
 {
     fake *f = context;
-    atomic_store(&f->code, rt_actor_run(&f->config, "actor-0", &f->log, f->unreachable_ms,
+    atomic_store(&f->code, rt_actor_run(&f->config, "actor", "actor-0", &f->log, f->unreachable_ms,
                                         &f->error));
 }
 
@@ -480,7 +483,7 @@ static void check_answer(const fake *f, const order *o)
     uint64_t trajectories[8];
     for (int i = 0; i < o->count; i++)
         trajectories[i] = o->first_id + (uint64_t)i;
-    assert_int_equal(rt_engine_submit(engine, 1, prompt, (int)prompt_count, trajectories, o->count, 0,
+    assert_int_equal(rt_engine_submit(engine, 1, prompt, (int)prompt_count, trajectories, o->count, 0, -1,
                                       &sampling, &error), RT_OK);
     int left;
     while ((left = rt_engine_step(engine, &error)) > 0)
@@ -710,6 +713,35 @@ static void test_foreign_model(void **state)
     assert_non_null(strstr(f->error.message, "model.path"));
 }
 
+/* Adapters of the right shape, over a base whose bytes are others (or, first, over ours). */
+static void test_foreign_base(void **state)
+{
+    fake *f = *state;
+    rt_lora lora;
+    rt_adapters *adapters;
+    rt_hash128 base = rt_hash(f->weights[2]->data, rt_weights_bytes(f->weights[2]));
+    f->config.learner.lora.rank = 2;
+    assert_true(rt_lora_of(&f->config, &lora));
+    for (int v = 0; v < 2; v++) {
+        assert_int_equal(rt_adapters_new(&adapters, &f->weights[2]->arch, &lora, 1, NULL), RT_OK);
+        rt_adapters_randomize(adapters, (uint64_t)v);
+        rt_weights_free(&f->weights[v]);
+        f->weights[v] = adapters->weights;
+        adapters->weights = NULL;
+        rt_adapters_free(&adapters);
+    }
+    f->base = &base;
+    coordinator_start(f);
+    worker_start(f);
+    turn_until(f, &f->readies, 1);
+    assert_int_equal(atomic_load(&f->code), 1); /* goes on */
+    base.low ^= 1;
+    announce(f, 1);
+    turn_until_end(f);
+    assert_int_equal(atomic_load(&f->code), RT_ERR_INPUT);
+    assert_non_null(strstr(f->error.message, "another base"));
+}
+
 static void test_unreachable(void **state)
 {
     fake *f = *state;
@@ -745,6 +777,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_reconnect, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_foreign_model, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_foreign_base, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unreachable, setup, teardown),
         cmocka_unit_test_setup_teardown(test_signal, setup, teardown),
     };

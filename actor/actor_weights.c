@@ -28,6 +28,24 @@ static int check_shape(const rt_weights *ours, const Retake__WeightsAnnounce *an
     return RT_OK;
 }
 
+/* Adapters say nothing over another base than the one they are trained with. */
+static int check_base(const rt_actor *actor, const Retake__WeightsAnnounce *announce, rt_error *err)
+{
+    rt_hash128 theirs;
+    if (rt_net_adapters(actor->compute.net) == 0)
+        return RT_OK;
+    if (announce->base_hash.len == sizeof theirs) {
+        memcpy(&theirs, announce->base_hash.data, sizeof theirs);
+        if (rt_hash_equal(theirs, actor->compute.base))
+            return RT_OK;
+    }
+    char ours[33];
+    rt_hash_hex(actor->compute.base, ours);
+    return rt_fail(err, RT_ERR_INPUT, "the learner's adapters are of another base model than %s here, "
+                   "whose weights hash to %s; model.path must name the same bytes on every machine",
+                   actor->config->model.path, ours);
+}
+
 static void send_ready(rt_actor *actor)
 {
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
@@ -84,7 +102,9 @@ static void fetch_begin(rt_actor *actor)
 void rt_weights_announced(rt_actor *actor, const Retake__WeightsAnnounce *announce)
 {
     rt_error error = {0};
-    const int code = check_shape(actor->weights, announce, &error);
+    int code = check_shape(actor->weights, announce, &error);
+    if (code == RT_OK)
+        code = check_base(actor, announce, &error);
     if (code != RT_OK) {
         *actor->err = error;
         rt_actor_end(actor, code);

@@ -35,6 +35,7 @@ typedef struct rt_work {
     char *grader, *gold, *delimiter, *terminal;
     rt_sampling sampling;     /* its texts are the two above */
     int thoughts_before;
+    int adapter; /* −1: the base model */
     bool graded; /* what a localization says is no answer */
     int32_t *prefix;          /* prompt, then the response tokens to continue */
     int prompt_count, prefix_count;
@@ -81,6 +82,7 @@ typedef struct rt_compute {
     rt_tokenizer *tokenizer;
     rt_engine *engine;
     rt_arch arch;
+    rt_hash128 base;      /* of the base's words, where adapters are what comes */
     int slots;
     rt_version current;   /* in the net */
     rt_note *pending;     /* version to swap to */
@@ -110,7 +112,7 @@ typedef struct rt_open {
 typedef struct rt_actor {
     const rt_config *config;
     const rt_log *log;
-    const char *name;
+    const char *role, *name;
     rt_error *err;
     int code;
     bool ending;

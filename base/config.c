@@ -160,6 +160,18 @@ static int task_at(rt_config *config, int number, rt_task_config **task, rt_erro
     return RT_OK;
 }
 
+/* `fields:` of a task has keys below it. */
+static bool task_group_known(const char *group)
+{
+    size_t bytes = strlen(group);
+    for (int i = 0; i < rt_task_keys_count; i++) {
+        if (strncmp(rt_task_keys[i].key, group, bytes) == 0 && rt_task_keys[i].key[bytes] == '.') {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* `key:` opens a mapping or a list; it must be one that has keys below it. */
 static int apply_open(rt_config *config, const rt_config_entry *entry, rt_error *err)
 {
@@ -176,7 +188,7 @@ static int apply_open(rt_config *config, const rt_config_entry *entry, rt_error 
         rt_task_config *task;
         return task_at(config, number, &task, err);
     }
-    if (!entry->list && split_task(entry->key, &number, &rest) && !strcmp(rest, "fields")) {
+    if (!entry->list && split_task(entry->key, &number, &rest) && task_group_known(rest)) {
         return RT_OK;
     }
     if (!entry->list && rt_config_group_known(entry->key, strlen(entry->key))) {

@@ -26,7 +26,18 @@ typedef struct rt_task_config {
     char *field_problem, *field_answer, *field_solution; /* field names of `plain` data */
     char *prompt;   /* file with a prompt template ({problem} is replaced); "" = built in */
     double weight;  /* share of a batch, relative */
-    int64_t limit;  /* use only the first so many records, 0 = all */
+    int64_t quota;  /* problems of a batch, strategy quota; 0 = by weight in what the others leave */
+    int64_t limit;  /* use only the first so many records (generated: training problems), 0 = all */
+    bool once;      /* no problem is trained on twice; then the task is out */
+    struct { double temperature, top_p; int64_t max_tokens; } sampling; /* 0 = that of sampling */
+    struct { int64_t max, tokens_max; } thoughts;                       /* 0 = that of thoughts */
+    struct {
+        int64_t from, to;   /* drawn in steps [from, to); to 0 = without end */
+        int64_t ramp, fade; /* steps over which the weight rises and falls */
+        double share;       /* data: of the problems, in the file's order, it begins with these */
+        int64_t steps;      /* until its end is at the last problem */
+        bool grow;          /* its begin stays; false: follows */
+    } window;
     double eval_share; /* share of records held out for evaluation, drawn by seed */
     /* knobs of generated tasks */
     int64_t thoughts_min, thoughts_max, modulus;
@@ -44,6 +55,10 @@ enum rt_baseline { RT_BASELINE_NONE, RT_BASELINE_MEAN, RT_BASELINE_LEAVE_ONE_OUT
 enum rt_dtype { RT_F32, RT_BF16, RT_F16, RT_I32, RT_Q8_0, RT_Q4_0, RT_Q4_1 };
 enum rt_schedule { RT_SCHEDULE_CONSTANT, RT_SCHEDULE_LINEAR, RT_SCHEDULE_COSINE };
 
+enum rt_strategy {
+    RT_MIX_WEIGHTED, RT_MIX_PROPORTIONAL, RT_MIX_TEMPERATURE, RT_MIX_QUOTA, RT_MIX_ROUND_ROBIN,
+    RT_MIX_GRADIENT
+};
 enum rt_chosen { RT_CHOSEN_RANDOM, RT_CHOSEN_SELF, RT_CHOSEN_ORACLE, RT_CHOSEN_STATISTICS };
 
 /* Plans `reset` and `caro`: how a problem's trajectories are split, and who says where to go back to. */
@@ -112,6 +127,14 @@ typedef struct rt_config {
     rt_task_config tasks[RT_TASKS_MAX];
     int tasks_count;
     struct {
+        int strategy;             /* enum rt_strategy */
+        double temperature;       /* T of size^(1/T) */
+        int64_t undecided_steps;  /* of nothing but undecided answers: the task is out; 0 = never */
+        int64_t gradient_steps;   /* over which squared norms are averaged */
+        bool gradient_squared;    /* shares by the squared norm in place of the norm */
+        double gradient_floor;    /* part of the batch that is shared by weight all the same */
+    } mixing;
+    struct {
         char *name;      /* preset */
         char *plan;      /* group | reset | caro | debate, from the preset */
         int64_t problems; /* per step */
@@ -141,6 +164,7 @@ typedef struct rt_config {
         struct { int64_t rank; double alpha, dropout; char *targets; } lora;
     } learner;
     struct { int64_t count, slots, threads, cache_tokens; char *device; } actors;
+    struct { int64_t count, slots, cache_tokens; } debate; /* debate workers */
     struct {
         char *address;           /* "" = ipc in the run folder; tcp://HOST with ports from `port` on */
         int64_t port;            /* first of five consecutive TCP ports */
@@ -153,6 +177,7 @@ typedef struct rt_config {
         char *data;               /* JSONL of prompt/completion; "" = the tasks' own solutions */
         double wrong_facts, wrong_share; /* careless teacher of chain: share of facts, how often stated */
         double localize_share, localize_share_end, verdict_weight; /* localization examples mixed in */
+        double debate_share;      /* of chain: examples of a debate's later round */
         int64_t phase_steps;      /* second phase begins here (0 = one phase) */
         int64_t phase_batch; double phase_lr;
     } sft;
@@ -173,6 +198,13 @@ int rt_config_parse(rt_config *config, const char *text, size_t bytes, const cha
 void rt_config_write(const rt_config *config, rt_buf *out);
 /* The keys of one group ("algorithm") as one JSON object, keys without the group's name. */
 void rt_config_write_json(const rt_config *config, const char *group, rt_buf *out);
+/* Limits of the answers to one task's problems: its own where it sets them, else the config's. */
+typedef struct rt_limits {
+    double temperature, top_p;
+    int64_t max_tokens, thoughts_max, thought_tokens_max;
+} rt_limits;
+rt_limits rt_config_limits(const rt_config *config, int task);
+int64_t rt_config_max_tokens(const rt_config *config); /* the largest of all tasks */
 /* Hash over all keys that determine the weights (not dir, log level, addresses, counts). */
 uint64_t rt_config_fingerprint(const rt_config *config);
 /* Sets of LoRA adapters that are trained: 0 = none, all weights are; plan debate with own adapters:

@@ -11,6 +11,76 @@ static char *stem(const char *path)
     return rt_strndup(name, dot && dot > name ? (size_t)(dot - name) : strlen(name));
 }
 
+static int check_window(const rt_config *config, int number, rt_error *err)
+{
+    const rt_task_config *task = &config->tasks[number];
+    bool moves = task->window.share < 1;
+    const char *wrong = NULL;
+    if (task->window.to > 0 && task->window.to <= task->window.from) {
+        wrong = "window.to is not behind window.from: no step would draw it";
+    } else if (task->window.fade > 0 && task->window.to == 0) {
+        wrong = "window.fade counts back from window.to; set that, too";
+    } else if (moves != (task->window.steps > 0)) {
+        wrong = "window.share and window.steps go together: a share below 1 and the steps until its "
+                "end is at the last problem";
+    } else if (moves && !task->data) {
+        wrong = "window.share needs a data file, for generated problems stand in no order of "
+                "difficulty; list the task twice, with other thoughts_min and thoughts_max and with "
+                "window.from and window.to";
+    } else if (moves && task->once) {
+        wrong = "once and window.share do not go together: a moving window repeats problems";
+    } else if (config->mixing.strategy == RT_MIX_ROUND_ROBIN &&
+               (task->window.ramp > 0 || task->window.fade > 0)) {
+        wrong = "strategy round_robin has no weights that window.ramp or window.fade could move";
+    }
+    return wrong ? rt_fail(err, RT_ERR_USAGE, "tasks.%d: %s", number, wrong) : RT_OK;
+}
+
+static int check_share(const rt_config *config, int number, rt_error *err)
+{
+    const rt_task_config *task = &config->tasks[number];
+    if (task->sampling.temperature > 0 && task->sampling.temperature < 0.01) {
+        return rt_fail(err, RT_ERR_USAGE, "tasks.%d.sampling.temperature is %g, but must be 0 (that of "
+                       "sampling) or from 0.01 to 100", number, task->sampling.temperature);
+    }
+    if (task->quota > 0 && config->mixing.strategy != RT_MIX_QUOTA) {
+        return rt_fail(err, RT_ERR_USAGE, "tasks.%d.quota is %lld, but only mixing.strategy: quota "
+                       "counts by quotas", number, (long long)task->quota);
+    }
+    bool sized = config->mixing.strategy == RT_MIX_PROPORTIONAL ||
+                 config->mixing.strategy == RT_MIX_TEMPERATURE;
+    if (sized && !task->data && task->limit == 0 && task->weight > 0) {
+        return rt_fail(err, RT_ERR_USAGE, "tasks.%d (%s) is generated and has no size that a share "
+                       "could follow; give it a limit, or take mixing.strategy: weighted", number,
+                       task->name);
+    }
+    return RT_OK;
+}
+
+static int check_mixing(const rt_config *config, rt_error *err)
+{
+    int64_t quotas = 0;
+    bool rest = false;
+    for (int i = 0; i < config->tasks_count; i++) {
+        bool on = config->tasks[i].weight > 0;
+        quotas += on ? config->tasks[i].quota : 0;
+        rest = rest || (on && config->tasks[i].quota == 0);
+    }
+    if (config->mixing.strategy == RT_MIX_QUOTA &&
+        (quotas > config->algorithm.problems || (quotas < config->algorithm.problems && !rest))) {
+        return rt_fail(err, RT_ERR_USAGE, "the quotas of the tasks add up to %lld, but "
+                       "algorithm.problems is %lld; make them equal%s", (long long)quotas,
+                       (long long)config->algorithm.problems,
+                       rest ? "" : ", or list a task without a quota for the rest");
+    }
+    if (config->mixing.strategy == RT_MIX_GRADIENT) {
+        return rt_fail(err, RT_ERR_USAGE, "mixing.strategy gradient shares a batch by the gradient "
+                       "norms of the tasks, and no accounting of gradients by task is switched on; "
+                       "choose another strategy");
+    }
+    return RT_OK;
+}
+
 static int resolve_task(rt_config *config, int number, rt_error *err)
 {
     rt_task_config *task = &config->tasks[number];
@@ -36,7 +106,8 @@ static int resolve_task(rt_config *config, int number, rt_error *err)
         return rt_fail(err, RT_ERR_USAGE, "tasks.%d.operations is '%s', but may hold only + - *",
                        number, task->operations);
     }
-    return RT_OK;
+    int code = check_window(config, number, err);
+    return code ? code : check_share(config, number, err);
 }
 
 static int resolve_tasks(rt_config *config, rt_error *err)
@@ -52,7 +123,7 @@ static int resolve_tasks(rt_config *config, rt_error *err)
     if (config->tasks_count > 0 && weights <= 0) {
         return rt_fail(err, RT_ERR_USAGE, "every task has weight 0; give one a larger weight");
     }
-    return RT_OK;
+    return config->tasks_count > 0 ? check_mixing(config, err) : RT_OK;
 }
 
 /* What a plan with resets trains of a problem follows from its own settings. */
@@ -182,8 +253,44 @@ static int resolve_algorithm(rt_config *config, rt_error *err)
     return RT_OK;
 }
 
+static int resolve_lora(const rt_config *config, rt_error *err)
+{
+    if (config->learner.lora.rank > 0 && strcmp(config->model.init, "random") == 0) {
+        return rt_fail(err, RT_ERR_USAGE, "learner.lora.rank is %lld, but model.init is random: adapters "
+                       "need a trained base; set model.init: file or learner.lora.rank: 0",
+                       (long long)config->learner.lora.rank);
+    }
+    return RT_OK;
+}
+
+rt_limits rt_config_limits(const rt_config *config, int task)
+{
+    RT_ASSERT(task >= 0 && task < RT_TASKS_MAX);
+    const rt_task_config *own = &config->tasks[task];
+    return (rt_limits){
+        .temperature = own->sampling.temperature > 0 ? own->sampling.temperature
+                                                     : config->sampling.temperature,
+        .top_p = own->sampling.top_p > 0 ? own->sampling.top_p : config->sampling.top_p,
+        .max_tokens =
+            own->sampling.max_tokens > 0 ? own->sampling.max_tokens : config->sampling.max_tokens,
+        .thoughts_max = own->thoughts.max > 0 ? own->thoughts.max : config->thoughts.max,
+        .thought_tokens_max = own->thoughts.tokens_max > 0 ? own->thoughts.tokens_max
+                                                           : config->thoughts.tokens_max,
+    };
+}
+
+int64_t rt_config_max_tokens(const rt_config *config)
+{
+    int64_t most = config->tasks_count > 0 ? 0 : config->sampling.max_tokens;
+    for (int i = 0; i < config->tasks_count; i++) {
+        most = RT_MAX(most, rt_config_limits(config, i).max_tokens);
+    }
+    return most;
+}
+
 int rt_config_resolve(rt_config *config, rt_error *err)
 {
     int code = resolve_tasks(config, err);
-    return code != RT_OK ? code : resolve_algorithm(config, err);
+    code = code != RT_OK ? code : resolve_algorithm(config, err);
+    return code != RT_OK ? code : resolve_lora(config, err);
 }

@@ -331,6 +331,46 @@ static void writing_and_reading_gives_the_same(void **state)
     rt_buf_free(&second);
 }
 
+static void tasks_share_a_batch(void **state)
+{
+    (void)state;
+    rt_config config;
+    good(&config, "mixing: {strategy: quota, undecided_steps: 4}\n"
+                  "algorithm: {name: grpo, problems: 8}\n"
+                  "sampling: {temperature: 0.9, max_tokens: 50}\n"
+                  "tasks:\n"
+                  "  - {name: chain, quota: 5, sampling: {temperature: 0.5}, thoughts: {max: 3}}\n"
+                  "  - name: sort\n    window: {from: 3, to: 9, ramp: 2, fade: 1}\n    sampling:\n"
+                  "      max_tokens: 70\n    once: true\n    limit: 40\n");
+    assert_int_equal(config.mixing.strategy, RT_MIX_QUOTA);
+    assert_int_equal(config.tasks[1].window.to, 9);
+    assert_true(config.tasks[1].once && !config.tasks[0].once);
+    rt_limits chain = rt_config_limits(&config, 0), sort = rt_config_limits(&config, 1);
+    assert_true(chain.temperature == 0.5 && sort.temperature == 0.9);
+    assert_int_equal(chain.max_tokens, 50);
+    assert_int_equal(sort.max_tokens, 70);
+    assert_int_equal(chain.thoughts_max, 3);
+    assert_int_equal(sort.thoughts_max, config.thoughts.max);
+    assert_int_equal(rt_config_max_tokens(&config), 70);
+    rt_config_free(&config);
+#define TASK(more) "tasks:\n  - {name: a, data: a.jsonl, " more "}\n"
+    BAD(TASK("window: {from: 5, to: 5}"), "tasks.0", "window.to");
+    BAD(TASK("window: {fade: 5}"), "window.to");
+    BAD(TASK("window: {share: 0.5}"), "window.steps");
+    BAD(TASK("window: {steps: 5}"), "window.share");
+    BAD(TASK("window: {share: 0.5, steps: 5}, once: true"), "once");
+    BAD(TASK("sampling: {temperature: 0.001}"), "tasks.0.sampling.temperature");
+    BAD(TASK("sampling: {temperatur: 1}"), "tasks.0.sampling.temperature");
+    BAD(TASK("quota: 3"), "mixing.strategy: quota");
+    BAD("mixing.strategy: quota\n" TASK("quota: 3"), "3", "16");
+    BAD("mixing.strategy: quota\n" TASK("quota: 17"), "17", "16");
+    BAD("mixing.strategy: round_robin\n" TASK("window: {ramp: 3}"), "round_robin");
+    BAD("mixing.strategy: gradient\n" TASK("weight: 1"), "accounting");
+    BAD("mixing.strategy: temperature\ntask: chain\n", "limit");
+    BAD("tasks:\n  - {name: chain, window: {share: 0.5, steps: 3}}\n", "data file");
+#undef TASK
+}
+
 static uint64_t print_of(const char *set)
 {
     rt_config config;
@@ -429,6 +469,7 @@ int main(void)
         cmocka_unit_test(shapes_are_checked),
         cmocka_unit_test(yaml_beyond_a_config_is_refused),
         cmocka_unit_test(keys_must_fit_together),
+        cmocka_unit_test(tasks_share_a_batch),
         cmocka_unit_test(writing_and_reading_gives_the_same),
         cmocka_unit_test(fingerprint_follows_the_weights),
         cmocka_unit_test(docs_have_every_key),

@@ -9,14 +9,15 @@ static void write_tasks(const rt_config *config, rt_buf *out)
         rt_buf_addf(out, "tasks:\n");
     }
     for (int t = 0; t < config->tasks_count; t++) {
-        bool fields = false;
+        const char *group = "";
         for (int i = 0; i < rt_task_keys_count; i++) {
             const rt_config_key *key = &rt_task_keys[i];
             const char *dot = strchr(key->key, '.');
-            if (dot && !fields) {
-                rt_buf_addf(out, "    %.*s:\n", (int)(dot - key->key), key->key);
+            size_t bytes = dot ? (size_t)(dot - key->key) : 0;
+            if (dot && strncmp(group, key->key, bytes + 1) != 0) {
+                rt_buf_addf(out, "    %.*s:\n", (int)bytes, key->key);
             }
-            fields = dot != NULL;
+            group = dot ? key->key : "";
             rt_buf_addf(out, "%s%s: ", dot ? "      " : i == 0 ? "  - " : "    ",
                         dot ? dot + 1 : key->key);
             rt_config_value_write(key, &config->tasks[t], out);

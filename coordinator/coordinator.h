@@ -34,6 +34,7 @@ typedef struct rt_stored_sequence {
     const int32_t *ids;   // (prompt + response)
     const float *logprobs; // (response)
     int prompt_tokens, response_tokens, suffix_start;
+    int task;             /* place in the config's tasks */
     double advantage;
 } rt_stored_sequence;
 typedef struct rt_stored_step {

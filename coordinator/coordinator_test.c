@@ -52,6 +52,8 @@ static void three_steps_with_one_worker(void **state)
     assert_int_equal(w->learner.batches, 3);
     rt_hash_hex(hash_of(&w->learner), expected_hash);
     check_finished(w);
+    /* this objective has none, whatever the learner says */
+    assert_int_equal(query(w, "SELECT count(*) FROM metrics WHERE name LIKE 'preference.%'"), 0);
     TURN_UNTIL(w, w->workers[0].stopped);
 }
 
@@ -226,6 +228,35 @@ static void a_killed_coordinator_goes_on(void **state)
     assert_int_equal(w->learner.version, 4);
 }
 
+/* The second task is judged in no step of the first two, which a new coordinator must know. */
+static void tasks_are_mixed(void **state)
+{
+    world *w = *state;
+    set(w, "run.steps=5");
+    set(w, "tasks.1.name=sort");
+    set(w, "tasks.1.grader=math");
+    set(w, "mixing.strategy=round_robin");
+    set(w, "mixing.undecided_steps=2");
+    start_coordinator(w);
+    w->workers[0].lost_grader = "math";
+    join(w, &w->workers[0], "actor-0");
+    join(w, &w->learner, "learner");
+    TURN_UNTIL(w, w->learner.version == 2);
+    kill(w->coordinator, SIGKILL);
+    assert_int_equal(wait_end(w), 1000 + SIGKILL);
+    drop_held(&w->workers[0]);
+    w->workers[0].welcome = w->learner.welcome = false;
+    start_coordinator(w);
+    assert_int_equal(wait_end(w), 0);
+    assert_int_equal(query(w, "SELECT sum(value) FROM metrics WHERE name = 'task.sort.problems'"), 4);
+    assert_int_equal(query(w, "SELECT sum(value) FROM metrics WHERE name = 'task.chain.problems'"), 16);
+    assert_int_equal(query(w, "SELECT count(*) FROM metrics WHERE name = 'task.sort.out'"), 3);
+    assert_true(query(w, "SELECT count(*) FROM events WHERE text LIKE "
+                         "'task sort is out of the mixture from step 2 on%'") > 0);
+    assert_int_equal(w->learner.trained_of[0] + w->learner.trained_of[1], 16 * w->learner.batches);
+    assert_int_equal(w->learner.trained_of[1], 2 * 8);
+}
+
 static void a_failed_step_ends_the_run(void **state)
 {
     world *w = *state;
@@ -325,6 +356,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(learner_loses_a_batch, setup, teardown),
         cmocka_unit_test_setup_teardown(stop_saves_and_a_second_start_goes_on, setup, teardown),
         cmocka_unit_test_setup_teardown(a_killed_coordinator_goes_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(tasks_are_mixed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_step_ends_the_run, setup, teardown),
         cmocka_unit_test_setup_teardown(asynchronous_versions_stay_in_bounds, setup, teardown),
         cmocka_unit_test_setup_teardown(prompts_beyond_the_context, setup, teardown),

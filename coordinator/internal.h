@@ -13,6 +13,7 @@
 #include "coordinator/coordinator.h"
 #include "model/model.h"
 #include "proto/proto.h"
+#include "tasks/mix.h"
 #include "tasks/tasks.h"
 
 #define RT_NAME_BYTES 64
@@ -353,6 +354,9 @@ typedef struct rt_coordinator {
     bool handles_open;
 
     rt_taskset *tasks;
+    rt_mix *mix;                  /* NULL: run.steps is 0 */
+    int task_state[RT_TASKS_MAX]; /* enum rt_mix_state, as last told */
+    bool last_told[RT_TASKS_MAX];
     rt_tokenizer *tokenizer;
     struct rt_chat *chat;                 /* of debates; else NULL */
     struct rt_debate_rules *debate_rules; /* the same */
@@ -475,6 +479,16 @@ void rt_plan_end_lease(rt_coordinator *co, rt_job *job, int fate);
 void rt_plan_again(rt_coordinator *co, rt_job *job);
 rt_plan *rt_plan_of(rt_plan *list, int64_t step);
 bool rt_job_stale(const rt_job *job, int64_t staleness); /* of the version it was sampled at */
+
+/* mixing.c */
+/* Makes the mixture and refuses one that can't fill the run's steps. */
+int rt_mixing_check(rt_coordinator *co, rt_error *err);
+int rt_mixing_load(rt_coordinator *co, rt_error *err); /* what the steps so far left in run.db */
+void rt_mixing_close(rt_coordinator *co);
+/* problems[i] = problem i of the plan's step, in its arena. */
+int rt_mixing_step(rt_coordinator *co, rt_plan *plan, rt_problem *problems, rt_error *err);
+/* Metrics by task, which the mixture of later steps follows. */
+void rt_mixing_record(rt_coordinator *co, const rt_plan *plan);
 
 /* batch.c */
 typedef struct rt_batch {

@@ -3,19 +3,20 @@
 
 void rt_lease_sampling(const rt_config *config, const rt_job *job, Retake__Sampling *sampling)
 {
-    double temperature = config->sampling.temperature;
+    rt_limits limits = rt_config_limits(config, job->task);
+    double temperature = limits.temperature;
     if (job->plan->evaluation && !job->debate) { /* debates are held as in training */
         temperature = job->sampled ? config->eval.temperature : 0;
     }
     sampling->temperature = temperature;
-    sampling->top_p = config->sampling.top_p;
+    sampling->top_p = limits.top_p;
     sampling->top_k = (uint32_t)config->sampling.top_k;
-    sampling->max_tokens = (uint32_t)config->sampling.max_tokens;
+    sampling->max_tokens = (uint32_t)limits.max_tokens;
     sampling->seed = (uint64_t)config->run.seed;
     sampling->delimiter = config->thoughts.delimiter ? config->thoughts.delimiter : "";
     sampling->terminal = config->thoughts.terminal ? config->thoughts.terminal : "";
-    sampling->thoughts_max = (uint32_t)config->thoughts.max;
-    sampling->thought_tokens_max = (uint32_t)config->thoughts.tokens_max;
+    sampling->thoughts_max = (uint32_t)limits.thoughts_max;
+    sampling->thought_tokens_max = (uint32_t)limits.thought_tokens_max;
     if (job->kind == RT_KIND_LOCALIZE) { /* a judgement is one piece of text */
         sampling->temperature = config->algorithm.resets.localize_temperature;
         sampling->max_tokens = (uint32_t)config->algorithm.resets.localize_tokens;

@@ -155,12 +155,14 @@ int rt_coordinator_open(rt_coordinator *co, rt_error *err)
     int rc = check_limits(co->config, err);
     /* Everything that can be refused is refused before the run folder is touched. */
     rc = rc ? rc : rt_taskset_load(&co->tasks, co->config, err);
+    rc = rc ? rc : rt_mixing_check(co, err);
     rc = rc ? rc : rt_tokenizer_load(&co->tokenizer, co->config->model.path, err);
     rc = rc ? rc : find_context(co, err);
     rc = rc ? rc : rt_store_open(&co->store, co->config->run.dir, &co->past, err);
     if (!rc && co->past.exists) {
         rc = check_past(co, err);
     }
+    rc = rc ? rc : rt_mixing_load(co, err);
     if (!rc && strcmp(co->config->algorithm.plan, "debate") == 0) {
         rc = rt_debates_open(co, err);
     }
@@ -191,5 +193,6 @@ void rt_coordinator_close(rt_coordinator *co)
     json_decref(co->step_metrics);
     json_decref(co->next_metrics);
     rt_tokenizer_free(&co->tokenizer);
+    rt_mixing_close(co);
     rt_taskset_free(&co->tasks);
 }

@@ -110,7 +110,7 @@ typedef struct statistics {
 
 static int task_of(uint64_t problem)
 {
-    return (int)RT_MIN(problem >> 48, RT_TASKS_MAX - 1);
+    return (int)RT_MIN(rt_problem_task(problem), RT_TASKS_MAX - 1);
 }
 
 static void add(counts *to, const observation *one, double weight)

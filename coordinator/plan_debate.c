@@ -42,11 +42,11 @@ int rt_debate_jobs(const rt_config *config, bool evaluation)
 int rt_debates_open(rt_coordinator *co, rt_error *err)
 {
     const rt_config *config = co->config;
-    int64_t room = co->context - config->sampling.max_tokens;
+    int64_t most = rt_config_max_tokens(config), room = co->context - most;
     if (room < 16) {
         return rt_fail(err, RT_ERR_USAGE,
                        "sampling.max_tokens is %lld and the context %lld: no room for a debate; lower "
-                       "it", (long long)config->sampling.max_tokens, (long long)co->context);
+                       "it", (long long)most, (long long)co->context);
     }
     int rc = rt_chat_new(&co->chat, co->tokenizer, config->model.path, config->prompts.chat, err);
     return rc ? rc
@@ -201,15 +201,15 @@ int rt_debate_begin(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry,
 
 int rt_debates_plan(rt_coordinator *co, int64_t step, rt_plan **out, rt_error *err)
 {
-    int problems = (int)co->config->algorithm.problems, rc = RT_OK;
+    int problems = (int)co->config->algorithm.problems;
     rt_plan *plan = rt_plan_new(false, step, problems * rt_debate_jobs(co->config, false));
     rt_debate_plan *debates = plan->debates = rt_arena_alloc(plan->arena, sizeof *debates);
     debates->count = problems;
     debates->entries = rt_arena_alloc(plan->arena, (size_t)problems * sizeof *debates->entries);
+    rt_problem *list = rt_arena_alloc(plan->arena, (size_t)problems * sizeof *list);
+    int rc = rt_mixing_step(co, plan, list, err);
     for (int i = 0; i < problems && !rc; i++) {
-        rt_problem problem;
-        rc = rt_problem_next(co->tasks, step * problems + i, plan->arena, &problem, err);
-        rc = rc ? rc : rt_debate_begin(co, plan, &debates->entries[i], &problem, i, err);
+        rc = rt_debate_begin(co, plan, &debates->entries[i], &list[i], i, err);
     }
     if (rc) {
         rt_plan_cancel(co, plan);

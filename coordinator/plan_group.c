@@ -140,21 +140,19 @@ int rt_plan_step(rt_coordinator *co, int64_t step, rt_plan **out, rt_error *err)
     }
     int problems = (int)co->config->algorithm.problems;
     rt_plan *plan = rt_plan_new(false, step, problems);
-    for (int i = 0; i < problems; i++) {
-        rt_problem problem;
-        int rc = rt_problem_next(co->tasks, step * problems + i, plan->arena, &problem, err);
+    rt_problem *list = rt_arena_alloc(plan->arena, (size_t)problems * sizeof *list);
+    int rc = rt_mixing_step(co, plan, list, err);
+    for (int i = 0; i < problems && !rc; i++) {
         rt_job *job = &plan->jobs[i];
         job->index = i;
         job->count = (int)co->config->algorithm.samples;
         job->first = (uint64_t)step << 24 | (uint64_t)i << 8;
-        if (!rc) {
-            rc = rt_plan_job(co, plan, job, &problem, err);
-        }
-        if (rc) {
-            rt_plan_cancel(co, plan);
-            rt_plan_free(&plan);
-            return rc;
-        }
+        rc = rt_plan_job(co, plan, job, &list[i], err);
+    }
+    if (rc) {
+        rt_plan_cancel(co, plan);
+        rt_plan_free(&plan);
+        return rc;
     }
     *out = plan;
     return RT_OK;

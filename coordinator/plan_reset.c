@@ -31,22 +31,23 @@ int rt_resets_plan(rt_coordinator *co, int64_t step, rt_plan **out, rt_error *er
     resets->count = problems;
     resets->continuations = (int)co->config->algorithm.resets.continuations;
     resets->problems = rt_arena_alloc(plan->arena, (size_t)problems * sizeof *resets->problems);
-    for (int i = 0; i < problems; i++) {
+    rt_problem *list = rt_arena_alloc(plan->arena, (size_t)problems * sizeof *list);
+    int rc = rt_mixing_step(co, plan, list, err);
+    for (int i = 0; i < problems && !rc; i++) {
         rt_reset_problem *problem = &resets->problems[i];
-        int rc = rt_problem_next(co->tasks, step * problems + i, plan->arena, &problem->problem,
-                                 err);
+        problem->problem = list[i];
         rt_job *job = problem->first = &plan->jobs[i];
         job->kind = RT_KIND_BASE;
         job->index = i;
         job->count = problem->issued = fresh_at_first(co->config, caro);
         job->first = rt_reset_trajectory(plan, i, 0);
-        rc = rc ? rc : rt_plan_job(co, plan, job, &problem->problem, err);
+        rc = rt_plan_job(co, plan, job, &problem->problem, err);
         problem->failed = job->failed;
-        if (rc) {
-            rt_plan_cancel(co, plan);
-            rt_plan_free(&plan);
-            return rc;
-        }
+    }
+    if (rc) {
+        rt_plan_cancel(co, plan);
+        rt_plan_free(&plan);
+        return rc;
     }
     *out = plan;
     return RT_OK;
@@ -74,9 +75,10 @@ static void keep_prefix(rt_plan *plan, rt_reset_state *state, uint32_t cut)
 
 static bool has_room(const rt_coordinator *co, const rt_job *seed_job, uint32_t cut, int thought)
 {
-    return (int64_t)cut < co->config->sampling.max_tokens &&
+    rt_limits limits = rt_config_limits(co->config, seed_job->task);
+    return (int64_t)cut < limits.max_tokens &&
            (int64_t)seed_job->prompt_count + cut + 1 <= co->context &&
-           thought <= co->config->thoughts.max;
+           thought <= limits.thoughts_max;
 }
 
 static void lease_continuations(rt_coordinator *co, rt_plan *plan, rt_reset_state *state)

@@ -256,6 +256,7 @@ void rt_record_batch(rt_coordinator *co, rt_plan *plan)
 {
     json_object_clear(co->next_metrics);
     record_samples(co, plan);
+    rt_mixing_record(co, plan);
     for (int i = 0; i < plan->count; i++) {
         if (plan->jobs[i].lease) {
             rt_record_job(co, &plan->jobs[i]);

@@ -76,6 +76,7 @@ static int read_sequence(sqlite3_stmt *query, rt_arena *arena, rt_stored_sequenc
     out->logprobs = copy_blob(arena, query, 4, -1, &out->response_tokens);
     out->suffix_start = sqlite3_column_int(query, 5);
     out->advantage = real_of(query, 6);
+    out->task = rt_problem_task((uint64_t)sqlite3_column_int64(query, 7));
     if (out->prompt_tokens < 1 || whole != out->prompt_tokens + out->response_tokens ||
         out->suffix_start < 0 || out->suffix_start > out->response_tokens ||
         !isfinite(out->advantage)) {
@@ -89,7 +90,7 @@ static int read_sequences(sqlite3 *db, int64_t step, rt_arena *arena, rt_stored_
 {
     static const char sql[] =
         "SELECT id, version, prompt_ids, response_ids, logprobs, suffix_start, advantage, "
-        "count(*) OVER () FROM trajectories WHERE step = ? AND fate = 'trained' ORDER BY id";
+        "problem_id, count(*) OVER () FROM trajectories WHERE step = ? AND fate = 'trained' ORDER BY id";
     sqlite3_stmt *query = NULL;
     int rc = RT_OK, code = sqlite3_prepare_v2(db, sql, -1, &query, NULL);
     if (code == SQLITE_OK) {
@@ -97,7 +98,7 @@ static int read_sequences(sqlite3 *db, int64_t step, rt_arena *arena, rt_stored_
     }
     while (code == SQLITE_OK && (code = sqlite3_step(query)) == SQLITE_ROW && !rc) {
         if (!out->sequences) {
-            size_t rows = (size_t)sqlite3_column_int64(query, 7);
+            size_t rows = (size_t)sqlite3_column_int64(query, 8);
             out->sequences = rt_arena_alloc(arena, rows * sizeof *out->sequences);
         }
         rc = read_sequence(query, arena, &out->sequences[out->count++], err);

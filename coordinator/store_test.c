@@ -63,9 +63,9 @@ static const char *const documented[][2] = {
     {"resets", "id,trajectory_id,thought,tokens,chosen_by,visits,successes,step,problem_id,prefix,"
                "oracle,fallback,gain,why"},
     {"localizations", "id,trajectory_id,output,parsed,oracle"},
-    {"debates", "id,problem_id,step,agents,rounds,consensus,votes"},
-    {"turns", "debate_id,round,agent,trajectory_id,answer"},
-    {"records", "id,debate_id,kind,agent,chosen,rejected,label"},
+    {"debates", "id,problem_id,step,agents,rounds,consensus,votes,label,source,enough"},
+    {"turns", "debate_id,round,agent,trajectory_id,answer,quoted,cut,anew,summary"},
+    {"records", "id,debate_id,kind,agent,chosen,rejected,label,reward,prompt_ids"},
     {"metrics", "step,name,value"},
     {"steps", "step,version,weights_hash,loss,grad_norm,tokens,seconds"},
     {"workers", "id,incarnation,role,host,joined,left,why"},

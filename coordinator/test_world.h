@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <math.h>
 #include <sqlite3.h>
 
 #include "coordinator/coordinator.h"
@@ -35,6 +36,7 @@ typedef struct player { /* a worker, or the learner */
     int64_t version;
     uint8_t data[BLOB_BYTES], incoming[BLOB_BYTES];
     int leases, batches;
+    const char *lost_grader; /* judges nothing */
     const char *fails_kind; /* can't be sampled; of continuations only those with a prefix */
     bool lazy;              /* answers only now and then, the newest lease first */
     int lies;               /* so many leases are answered with another trajectory's id */
@@ -45,6 +47,7 @@ typedef struct player { /* a worker, or the learner */
     uint8_t past[8][BLOB_BYTES]; /* what each version was */
     bool hold_batch, fail_step;
     int64_t sequences;
+    int trained_of[RT_TASKS_MAX]; /* of them, by task */
     int64_t staleness_seen;
 } player;
 
@@ -299,6 +302,10 @@ static void answer_lease(player *p, const Retake__Lease *lease, bool known)
         } else {
             make_rollout(p->world, &m, item);
         }
+        if (p->lost_grader && strcmp(lease->grader, p->lost_grader) == 0) {
+            item->grade = 0;
+            item->reward = 0;
+        }
     }
     rt_hash128 hash = hash_of(p);
     hash.low ^= known ? 0 : 1;
@@ -471,6 +478,8 @@ static void learn(player *p, const rt_message *message)
         const Retake__Sequence *sequence = batch->sequences[i];
         assert_true(i == 0 || p->world->speaks || sequence->trajectory > before);
         assert_int_equal(sequence->trajectory >> 24, batch->step);
+        assert_int_equal(sequence->task, sequence->problem >> 48);
+        p->trained_of[sequence->task]++;
         before = sequence->trajectory;
         seed = rt_hash64(&sequence->advantage, sizeof(double), seed ^ sequence->trajectory);
         assert_true(sequence->rejected <= batch->n_sequences);
@@ -504,6 +513,8 @@ static void on_batch(player *p, const rt_message *message)
     done.hash = (ProtobufCBinaryData){sizeof hash, (uint8_t *)&hash};
     done.loss = 0.5;
     done.tokens = done.tokens_trained = done.compared = 10;
+    done.margin = 2, done.accuracy = 1, done.chosen = 3, done.rejected = -4;
+    done.divergence = (double)NAN;
     done.error = p->fail_step ? "loss is not a number" : "";
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_STEP_DONE;

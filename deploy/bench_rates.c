@@ -50,7 +50,7 @@ static int decode_round(const bench *b, rt_engine *engine, int batch, int round,
         for (int i = 0; i < count; i++)
             ids[i] = (uint64_t)round << 32 | (uint64_t)(at + i);
         bench_prompt(b, round * 4096 + at, b->prompt, prompt);
-        rc = rt_engine_submit(engine, (uint64_t)at, prompt, b->prompt, ids, count, 0, &sampling,
+        rc = rt_engine_submit(engine, (uint64_t)at, prompt, b->prompt, ids, count, 0, -1, &sampling,
                               err);
     }
     rt_free(prompt);
@@ -114,7 +114,7 @@ int bench_prefill(const bench *b, bench_figure *figure, rt_error *err)
         for (int i = 0; i < prompts && rc == 0; i++) {
             uint64_t id = (uint64_t)i;
             bench_prompt(b, round * prompts + i, length, prompt);
-            rc = rt_engine_submit(engine, id, prompt, length, &id, 1, 0, &sampling, err);
+            rc = rt_engine_submit(engine, id, prompt, length, &id, 1, 0, -1, &sampling, err);
         }
         int64_t began = rt_now_ns();
         rc = rc == 0 ? drain(engine, err) : rc;
@@ -179,7 +179,7 @@ static void micro_free(micro *m)
 
 static int micro_pass(const bench *b, rt_trainer *trainer, micro *m, float *grad, rt_error *err)
 {
-    m->rows = rt_trainer_plan(trainer, m->list, m->lengths, m->sequences, m->row_of, err);
+    m->rows = rt_trainer_plan(trainer, m->list, m->lengths, NULL, m->sequences, m->row_of, err);
     if (m->rows < 0)
         return m->rows;
     for (int s = 0, e = 0; s < m->sequences; s++)

@@ -50,7 +50,7 @@ static int sample(stepper *s, int round, rt_error *err)
         }
         rc = rt_engine_submit(s->engine, (uint64_t)p,
                               s->ids + (size_t)p * BENCH_GROUP * (size_t)width(b), b->prompt, ids,
-                              BENCH_GROUP, 0, &sampling, err);
+                              BENCH_GROUP, 0, -1, &sampling, err);
     }
     s->account.sampled = 0;
     for (int left = 1; rc == 0 && left > 0;) {
@@ -80,7 +80,7 @@ static int train(stepper *s, int from, int to, bool compare, rt_error *err)
         list[i] = s->ids + (size_t)(from + i) * (size_t)width(b);
         row_of[i] = s->rows + (size_t)(from + i) * (size_t)width(b);
     }
-    int rows = rt_trainer_plan(s->trainer, list, s->lengths + from, count, row_of, err);
+    int rows = rt_trainer_plan(s->trainer, list, s->lengths + from, NULL, count, row_of, err);
     if (rows < 0)
         return rows;
     for (int i = 0; i < count; i++) {

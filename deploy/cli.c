@@ -128,10 +128,58 @@ const atomic_bool *cli_catch_signals(void)
     return &stop_wanted;
 }
 
+/* The base model and, where there is one, the adapter behind what the user named. */
+static int find_parts(const char *path, const char *adapter, const char *base, rt_buf *model,
+                      rt_buf *peft, rt_error *err)
+{
+    if (adapter) {
+        rt_buf_addf(model, "%s", path);
+        rt_buf_addf(peft, "%s", adapter);
+        return 0;
+    }
+    int rc = rt_peft_resolve(path, peft, err);
+    if (rc < 0)
+        return rc;
+    if (peft->bytes > 0 && !base)
+        return rt_peft_base(peft->data, model, err);
+    if (peft->bytes == 0 && base)
+        return rt_fail(err, RT_ERR_USAGE, "--base is for a MODEL that is an adapter; %s is none", path);
+    rt_buf_addf(model, "%s", base ? base : path);
+    return 0;
+}
+
+static int open_adapter(cli_model *model, const char *peft, rt_error *err)
+{
+    int rc = rt_peft_load(&model->adapters, &model->weights->arch, &peft, 1, err);
+    if (rc == 0)
+        rc = rt_net_open_adapters(model->net, &model->adapters->lora, 1, err);
+    if (rc == 0)
+        rt_net_set_adapters(model->net, model->adapters->weights);
+    model->adapter = 0;
+    return rc;
+}
+
+int cli_model_open_adapter(cli_model *model, const char *path, const char *adapter, const char *base,
+                           const char *dtype, const char *device, int64_t threads, rt_error *err)
+{
+    rt_buf parts[2] = {0};
+    int rc = find_parts(path, adapter, base, &parts[0], &parts[1], err);
+    *model = (cli_model){.adapter = -1};
+    if (rc == 0)
+        rc = cli_model_open(model, parts[0].data, dtype, device, threads, err);
+    if (rc == 0 && parts[1].bytes > 0) {
+        rc = open_adapter(model, parts[1].data, err);
+        if (rc != 0)
+            cli_model_close(model);
+    }
+    rt_buf_free(&parts[0]), rt_buf_free(&parts[1]);
+    return rc;
+}
+
 int cli_model_open(cli_model *model, const char *path, const char *dtype, const char *device,
                    int64_t threads, rt_error *err)
 {
-    *model = (cli_model){0};
+    *model = (cli_model){.adapter = -1};
     int type = RT_F32;
     if (strcmp(dtype, "bf16") == 0)
         type = RT_BF16;
@@ -165,4 +213,5 @@ void cli_model_close(cli_model *model)
         rt_tokenizer_free(&model->tokenizer);
     if (model->weights)
         rt_weights_free(&model->weights);
+    rt_adapters_free(&model->adapters);
 }

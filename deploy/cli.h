@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "base/config.h"
+#include "model/chat.h"
 #include "model/model.h"
 
 enum { OPTION_FLAG, OPTION_TEXT, OPTION_INTEGER, OPTION_REAL, OPTION_SETS };
@@ -49,10 +50,24 @@ typedef struct cli_model {
     rt_tokenizer *tokenizer;
     rt_ops *ops;
     rt_net *net;
+    rt_adapters *adapters; /* NULL: none; else one, number `adapter` of the net */
+    int adapter;           /* −1: none */
 } cli_model;
+/* adapter: a PEFT folder, NULL for none. path may be one itself, or a run of adapters: its base is the
+ * one it names, or `base` (NULL: that). */
+int cli_model_open_adapter(cli_model *model, const char *path, const char *adapter, const char *base,
+                           const char *dtype, const char *device, int64_t threads, rt_error *err);
 int cli_model_open(cli_model *model, const char *path, const char *dtype, const char *device,
                    int64_t threads, rt_error *err);
 void cli_model_close(cli_model *model);
+
+/* Rows of a table of cli_option: what MODEL may be beside a whole model. */
+#define CLI_ADAPTER_OPTIONS(adapter, base)                                                         \
+    {"--adapter", OPTION_TEXT, &(adapter), "DIR", "PEFT folder to use over MODEL"},                \
+    {                                                                                              \
+        "--base", OPTION_TEXT, &(base), "MODEL",                                                   \
+            "where MODEL is an adapter: its base (default: the one it names)"                      \
+    }
 
 /* ---- JSONL filters
  * ------------------------------------------------------------------------------- */
@@ -71,6 +86,9 @@ json_t *cli_json_float(float value);
 json_t *cli_json_ids(const int32_t *ids, int count);
 /* {"ids": […]} → memory to rt_free; count −1: not a list of integers below vocab. */
 int32_t *cli_ids(const json_t *list, int vocab, int *count);
+/* A list of {"role", "content"}, at least one; texts are borrowed from it. NULL: it is none (said in
+ * err). rt_free it. */
+rt_chat_message *cli_messages(const json_t *list, int *count, rt_error *err);
 
 /* ---- commands (one file each)
  * -------------------------------------------------------------------- */
@@ -79,6 +97,7 @@ int cmd_run(int argc, char **argv);
 int cmd_coordinator(int argc, char **argv);
 int cmd_learner(int argc, char **argv);
 int cmd_actor(int argc, char **argv);
+int cmd_debate(int argc, char **argv);
 int cmd_sft(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_correct(int argc, char **argv);

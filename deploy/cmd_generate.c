@@ -8,6 +8,7 @@
 
 typedef struct generator {
     cli_model model;
+    rt_chat *chat;
     rt_engine *engine;
     rt_sampling defaults;
     int64_t n;
@@ -58,13 +59,26 @@ static int read_stops(const json_t *root, request *r, rt_error *err)
     return 0;
 }
 
+static int read_messages(const generator *g, const json_t *list, request *r, rt_error *err)
+{
+    int n;
+    rt_chat_message *messages = cli_messages(list, &n, err);
+    if (!messages)
+        return RT_ERR_INPUT;
+    rt_ids ids = {0};
+    int rc = rt_chat_render(g->chat, messages, n, true, &ids, NULL, err);
+    r->ids = ids.items;
+    r->ids_count = ids.count;
+    r->ids_capacity = ids.capacity;
+    rt_free(messages);
+    return rc;
+}
+
 static int read_prompt(const generator *g, const json_t *root, request *r, rt_error *err)
 {
     const json_t *text = json_object_get(root, "text"), *ids = json_object_get(root, "ids");
     if (json_object_get(root, "messages"))
-        return rt_fail(err, RT_ERR_INPUT,
-                       "\"messages\" needs a chat template, which this build cannot render; "
-                       "give \"text\" with the template applied, or \"ids\"");
+        return read_messages(g, json_object_get(root, "messages"), r, err);
     if (json_is_string(text))
         return rt_tokenizer_encode(g->model.tokenizer, json_string_value(text),
                                    json_string_length(text), &r->ids, &r->ids_count,
@@ -72,7 +86,8 @@ static int read_prompt(const generator *g, const json_t *root, request *r, rt_er
     int count;
     r->ids = cli_ids(ids, g->model.weights->arch.vocab, &count);
     if (count < 0)
-        return rt_fail(err, RT_ERR_INPUT, "give \"text\", or \"ids\" as whole numbers from 0 to %d",
+        return rt_fail(err, RT_ERR_INPUT,
+                       "give \"text\", \"messages\", or \"ids\" as whole numbers from 0 to %d",
                        g->model.weights->arch.vocab - 1);
     r->ids_count = (size_t)count;
     return 0;
@@ -143,7 +158,7 @@ static json_t *submit(generator *g, json_t *root, int index, rt_error *err)
         for (int64_t i = 0; i < r.n; i++)
             trajectories[i] = (uint64_t)i;
         rc = rt_engine_submit(g->engine, (uint64_t)index, r.ids, (int)r.ids_count, trajectories,
-                              (int)r.n, 0, &r.sampling, err);
+                              (int)r.n, 0, g->model.adapter, &r.sampling, err);
         rt_free(trajectories);
     }
     if (rc == 0) {
@@ -209,7 +224,9 @@ int cmd_generate(int argc, char **argv)
     int64_t threads = 0, slots = 64, tokens = 256, top_k = 0, seed = 1;
     bool thoughts = false;
     generator g = {.n = 1, .defaults = {.temperature = 1, .top_p = 1}};
+    const char *adapter = NULL, *base = NULL;
     const cli_option options[] = {
+        CLI_ADAPTER_OPTIONS(adapter, base),
         {"--prompt", OPTION_TEXT, &prompt, "TEXT", "without it: a JSONL filter on standard input"},
         {"--n", OPTION_INTEGER, &g.n, "N", "completions of each prompt (default 1)"},
         {"--max-tokens", OPTION_INTEGER, &tokens, "N", "default 256"},
@@ -226,7 +243,7 @@ int cmd_generate(int argc, char **argv)
     };
     int words;
     int rc = cli_parse(argc, argv, "generate MODEL [--prompt TEXT] …",
-                       "Samples text. Filter: {\"text\"|\"ids\", \"n\"?, \"max_tokens\"?, "
+                       "Samples text. Filter: {\"text\"|\"ids\"|\"messages\", \"n\"?, \"max_tokens\"?, "
                        "\"temperature\"?, \"top_p\"?, "
                        "\"top_k\"?, \"seed\"?, \"stop\"?} → {\"completions\": [{\"ids\", \"text\", "
                        "\"logprobs\", \"finish\"}]}.",
@@ -249,15 +266,18 @@ int cmd_generate(int argc, char **argv)
         g.defaults.thought_tokens_max = 256;
     }
     rt_error err;
-    if (cli_model_open(&g.model, path, dtype, device, threads, &err) != 0)
+    if (cli_model_open_adapter(&g.model, path, adapter, base, dtype, device, threads, &err) != 0)
         return cli_fail(&err);
-    rc = rt_engine_new(&g.engine, g.model.net, g.model.tokenizer, (int)slots, 0, &err);
+    rc = rt_chat_new(&g.chat, g.model.tokenizer, path, "auto", &err);
+    if (rc == 0)
+        rc = rt_engine_new(&g.engine, g.model.net, g.model.tokenizer, (int)slots, 0, &err);
     if (rc != 0)
         rc = cli_fail(&err);
     else {
         rc = prompt ? one_prompt(&g, prompt) : cli_filter(generate_batch, &g, 64);
         rt_engine_free(&g.engine);
     }
+    rt_chat_free(&g.chat);
     cli_model_close(&g.model);
     return rc;
 }

@@ -48,6 +48,8 @@ static void print_summary(const json_t *root, const rt_config *config)
 {
     print_accuracy(root, "accuracy, greedy", "greedy_before", "greedy_after");
     print_accuracy(root, "accuracy, sampled", "sampled_before", "sampled_after");
+    print_accuracy(root, "debates", "debate_before", "debate_after");
+    print_accuracy(root, "self-consistency", "consistency_before", "consistency_after");
     printf("%-18s %lld\n", "steps", (long long)json_number_value(json_object_get(root, "steps")));
     print_pairs(root, "tokens", "tokens");
     print_pairs(root, "seconds", "seconds");
@@ -171,7 +173,17 @@ static int role_learner(const rt_config *config, const rt_log *log, const role_f
 static int role_actor(const rt_config *config, const rt_log *log, const role_flags *flags,
                       rt_error *err)
 {
-    return rt_actor_run(config, flags->name, log, flags->unreachable_s * 1000, err);
+    return rt_actor_run(config, "actor", flags->name, log, flags->unreachable_s * 1000, err);
+}
+
+/* The same worker under another name: its own slots, and turns of debates before all else. */
+static int role_debate(const rt_config *config, const rt_log *log, const role_flags *flags,
+                       rt_error *err)
+{
+    rt_config own = *config; /* shares the texts */
+    own.actors.slots = config->debate.slots;
+    own.actors.cache_tokens = config->debate.cache_tokens;
+    return rt_actor_run(&own, "debate", flags->name, log, flags->unreachable_s * 1000, err);
 }
 
 static enum rt_level level_of(const rt_config *config)
@@ -200,9 +212,10 @@ static int run_role(int argc, char **argv, const char *usage, const char *about,
         {"--unreachable", OPTION_INTEGER, &flags.unreachable_s, "SECONDS",
          "give up when no coordinator answers for so long (default 600)"},
         {"--name", OPTION_TEXT, &flags.name, "NAME",
-         "name of this worker, unique (default actor-HOST-PID)"},
+         "name of this worker, unique (default ROLE-HOST-PID)"},
     };
-    bool is_actor = strcmp(role, "actor") == 0, is_coordinator = strcmp(role, "coordinator") == 0;
+    bool is_actor = strcmp(role, "actor") == 0 || strcmp(role, "debate") == 0;
+    bool is_coordinator = strcmp(role, "coordinator") == 0;
     int words, taken = is_actor ? 4 : is_coordinator ? 2 : 3;
     int rc = cli_parse(argc, argv, usage, about, options, taken, &path, &words, 1);
     if (rc != 0)
@@ -215,6 +228,7 @@ static int run_role(int argc, char **argv, const char *usage, const char *about,
         return cli_fail(&err);
     /* Started alone it has the machine to itself: 0 threads means all cores. */
     config.actors.count = 1;
+    config.debate.count = 0;
     run_threads_decide(&config);
     rt_log log;
     rt_log_init(&log, is_actor ? flags.name : role, level_of(&config));
@@ -260,4 +274,12 @@ int cmd_actor(int argc, char **argv)
         argc, argv, "actor CONFIG [--run DIR] [--name NAME] [--set key=value]…",
         "One role of a run: samples and grades. Any number, started and ended at any time.",
         "actor", role_actor);
+}
+
+int cmd_debate(int argc, char **argv)
+{
+    return run_role(
+        argc, argv, "debate CONFIG [--run DIR] [--name NAME] [--set key=value]…",
+        "One role of a run: takes turns of debates. Any number, started and ended at any time.",
+        "debate", role_debate);
 }

@@ -39,38 +39,77 @@ static json_t *detokenize(const rt_tokenizer *tokenizer, const json_t *list)
     return answer;
 }
 
+typedef struct tokenize_context {
+    rt_tokenizer *tokenizer;
+    rt_chat *chat;
+} tokenize_context;
+
+static json_t *tokenize_messages(const tokenize_context *t, const json_t *list, const json_t *answer)
+{
+    int count;
+    rt_error err;
+    rt_chat_message *messages = cli_messages(list, &count, &err);
+    if (!messages)
+        return cli_error_object("%s", err.message);
+    if (answer && !json_is_boolean(answer)) {
+        rt_free(messages);
+        return cli_error_object("\"add_generation_prompt\" must be true or false");
+    }
+    rt_ids ids = {0};
+    rt_buf text = {0};
+    rt_buf_add(&text, "", 0);
+    int rc = rt_chat_render(t->chat, messages, count, json_is_true(answer), &ids, &text, &err);
+    json_t *object = rc != 0 ? cli_error_object("%s", err.message)
+                             : json_pack("{s:o, s:o}", "text", cli_json_text(text.data, text.bytes),
+                                         "ids", cli_json_ids(ids.items, (int)ids.count));
+    rt_ids_free(&ids);
+    rt_buf_free(&text);
+    rt_free(messages);
+    return object;
+}
+
 static void tokenize_batch(void *context, json_t **requests, json_t **answers, int count)
 {
+    const tokenize_context *t = context;
     for (int i = 0; i < count; i++) {
         if (!requests[i])
             continue;
-        json_t *text = json_object_get(requests[i], "text"),
-               *ids = json_object_get(requests[i], "ids");
-        answers[i] = text  ? tokenize_text(context, text)
-                     : ids ? detokenize(context, ids)
-                           : cli_error_object("give \"text\" or \"ids\"");
+        const json_t *text = json_object_get(requests[i], "text"),
+                     *ids = json_object_get(requests[i], "ids"),
+                     *messages = json_object_get(requests[i], "messages"),
+                     *answer = json_object_get(requests[i], "add_generation_prompt");
+        answers[i] = text       ? tokenize_text(t->tokenizer, text)
+                     : ids      ? detokenize(t->tokenizer, ids)
+                     : messages ? tokenize_messages(t, messages, answer)
+                                : cli_error_object("give \"text\", \"ids\" or \"messages\"");
     }
 }
 
 int cmd_tokenize(int argc, char **argv)
 {
-    const char *path;
+    const char *path, *form = "auto";
+    const cli_option options[] = {
+        {"--chat", OPTION_TEXT, &form, "auto|chatml|plain", "form of messages (default auto)"},
+    };
     int words;
     int rc = cli_parse(
-        argc, argv, "tokenize MODEL < requests.jsonl",
-        "Filter: {\"text\"} → {\"ids\"}; {\"ids\"} → {\"text\"}. Special tokens inside a text are "
-        "recognised, none are added.",
-        NULL, 0, &path, &words, 1);
+        argc, argv, "tokenize MODEL [--chat FORM] < requests.jsonl",
+        "Filter: {\"text\"} → {\"ids\"}; {\"ids\"} → {\"text\"}; {\"messages\": [{\"role\", "
+        "\"content\"}],\n\"add_generation_prompt\"?: true} → {\"text\", \"ids\"}. Special tokens "
+        "inside a text are recognised,\nnone are added; inside content they stay text.",
+        options, RT_COUNT(options), &path, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;
     if (words != 1)
         return cli_usage("which model? usage: retake tokenize MODEL");
-    rt_tokenizer *tokenizer;
+    tokenize_context t = {0};
     rt_error err;
-    if (rt_tokenizer_load(&tokenizer, path, &err) != 0)
-        return cli_fail(&err);
-    rc = cli_filter(tokenize_batch, tokenizer, 1);
-    rt_tokenizer_free(&tokenizer);
+    rc = rt_tokenizer_load(&t.tokenizer, path, &err);
+    if (rc == 0)
+        rc = rt_chat_new(&t.chat, t.tokenizer, path, form, &err);
+    rc = rc == 0 ? cli_filter(tokenize_batch, &t, 1) : cli_fail(&err);
+    rt_chat_free(&t.chat);
+    rt_tokenizer_free(&t.tokenizer);
     return rc;
 }
 
@@ -95,7 +134,7 @@ static json_t *score_ids(scorer *s, const int32_t *ids, int count)
     int32_t *rows = rt_alloc((size_t)count * sizeof *rows);
     rt_entry *entries = rt_alloc((size_t)count * sizeof *entries);
     float *logprob = rt_alloc((size_t)count * sizeof *logprob);
-    int rc = rt_trainer_plan(s->trainer, &ids, &count, 1, &rows, &err);
+    int rc = rt_trainer_plan(s->trainer, &ids, &count, &s->model.adapter, 1, &rows, &err);
     if (rc > 0) {
         for (int t = 1; t < count; t++)
             entries[t - 1] = (rt_entry){rows[t - 1], ids[t]};
@@ -136,7 +175,9 @@ int cmd_score(int argc, char **argv)
     const char *path, *dtype = "f32", *device = "cpu";
     int64_t threads = 0;
     scorer s = {.temperature = 1};
+    const char *adapter = NULL, *base = NULL;
     const cli_option options[] = {
+        CLI_ADAPTER_OPTIONS(adapter, base),
         {"--temperature", OPTION_REAL, &s.temperature, "T", "log-probs of logits / T (default 1)"},
         {"--dtype", OPTION_TEXT, &dtype, "f32|bf16", "weights in memory (default f32)"},
         {"--device", OPTION_TEXT, &device, "cpu|ref", "backend (default cpu)"},
@@ -154,7 +195,7 @@ int cmd_score(int argc, char **argv)
     if (!(s.temperature > 0))
         return cli_usage("--temperature must be above 0");
     rt_error err;
-    if (cli_model_open(&s.model, path, dtype, device, threads, &err) != 0)
+    if (cli_model_open_adapter(&s.model, path, adapter, base, dtype, device, threads, &err) != 0)
         return cli_fail(&err);
     s.tokens_max = s.model.weights->arch.context;
     rc = rt_trainer_new(&s.trainer, s.model.net, s.tokens_max, true, &err);

@@ -221,7 +221,7 @@ static int ask(driver *d, int item, const int32_t *ids, int ids_count, int sampl
     w->pending = samples;
     w->voted = 0;
     return rt_engine_submit(d->engine, (uint64_t)item, ids, ids_count, trajectories, samples,
-                            thoughts_before, sampling, err);
+                            thoughts_before, d->run->eval.model->adapter, sampling, err);
 }
 
 static int ask_sample(driver *d, int item, rt_error *err)
@@ -236,7 +236,7 @@ static int ask_sample(driver *d, int item, rt_error *err)
     memcpy(ids, problem->ids, (size_t)prompt * sizeof *ids);
     if (w->kept > 0)
         memcpy(ids + prompt, w->ids, (size_t)w->kept * sizeof *ids);
-    rt_sampling sampling = eval_sampling(&run->eval);
+    rt_sampling sampling = eval_sampling(&run->eval, run->eval.items[item].problem.task);
     if (w->state.iteration > 0)
         sampling.temperature = run->resample_temperature;
     sampling.max_tokens = RT_MAX(1, sampling.max_tokens - w->kept);
@@ -305,7 +305,7 @@ static int ask_judge(driver *d, int item, bool *asked, rt_error *err)
     *asked = rc == 0 && ids_count > 0 && ids_count < (size_t)d->room;
     w->cost.unfit += rc == 0 && !*asked;
     if (*asked) {
-        rt_sampling sampling = eval_sampling(&run->eval);
+        rt_sampling sampling = eval_sampling(&run->eval, run->eval.items[item].problem.task);
         sampling.delimiter = sampling.terminal = NULL;
         sampling.temperature = run->judge_temperature;
         sampling.max_tokens = RT_MIN(run->judge_tokens, d->room - (int)ids_count);
@@ -522,7 +522,7 @@ int correct_answers(correct_run *run, rt_error *err)
         if (!eval->items[i].left_out)
             longest = RT_MAX(longest, (int64_t)eval->items[i].ids_count);
     /* a judge reads the problem and the chain within its own words, and writes some more */
-    int64_t room = 2 * (longest + eval->config->sampling.max_tokens) + JUDGE_WORDS +
+    int64_t room = 2 * (longest + rt_config_max_tokens(eval->config)) + JUDGE_WORDS +
                    run->judge_tokens;
     driver d = {.run = run, .room = (int)RT_MIN(context, room)};
     eval->slots = (int)RT_MIN((int64_t)eval->slots,

@@ -77,7 +77,6 @@ void eval_run_free(eval_run *run)
 typedef struct driver {
     eval_run *run;
     rt_engine *engine;
-    rt_sampling sampling;
     int next;                 /* first problem not submitted */
     int64_t done, wanted, correct;
     eval_progress progress;
@@ -99,8 +98,9 @@ static int submit(driver *d, rt_error *err)
     uint64_t *ids = rt_alloc((size_t)run->k * sizeof *ids);
     for (int s = 0; s < run->k; s++)
         ids[s] = trajectory_id(d->next, s);
+    rt_sampling sampling = eval_sampling(run, item->problem.task);
     int rc = rt_engine_submit(d->engine, (uint64_t)d->next, item->ids, (int)item->ids_count, ids,
-                              run->k, 0, &d->sampling, err);
+                              run->k, 0, run->model->adapter, &sampling, err);
     rt_free(ids);
     d->next++;
     return rc;
@@ -213,22 +213,23 @@ static int work(driver *d, rt_error *err)
     return 0;
 }
 
-rt_sampling eval_sampling(const eval_run *run)
+rt_sampling eval_sampling(const eval_run *run, int task)
 {
     const rt_config *config = run->config;
+    rt_limits limits = rt_config_limits(config, task);
     rt_sampling sampling = {
         .temperature = run->temperature,
-        .top_p = config->sampling.top_p,
+        .top_p = limits.top_p,
         .top_k = (int)config->sampling.top_k,
-        .max_tokens = (int)config->sampling.max_tokens,
+        .max_tokens = (int)limits.max_tokens,
         .seed = run->seed,
     };
     if (run->plain)
         return sampling;
     sampling.delimiter = config->thoughts.delimiter;
     sampling.terminal = *config->thoughts.terminal ? config->thoughts.terminal : NULL;
-    sampling.thoughts_max = (int)config->thoughts.max;
-    sampling.thought_tokens_max = (int)config->thoughts.tokens_max;
+    sampling.thoughts_max = (int)limits.thoughts_max;
+    sampling.thought_tokens_max = (int)limits.thought_tokens_max;
     return sampling;
 }
 
@@ -244,14 +245,14 @@ int eval_engine_new(rt_engine **engine, const eval_run *run, int64_t each, rt_er
 
 int eval_answers(eval_run *run, rt_error *err)
 {
-    driver d = {.run = run, .sampling = eval_sampling(run)};
+    driver d = {.run = run};
     int64_t longest = 0;
     for (int i = 0; i < run->count; i++)
         if (!run->items[i].left_out)
             longest = RT_MAX(longest, (int64_t)run->items[i].ids_count);
     d.wanted = (int64_t)(run->count - run->left_out) * run->k;
     run->slots = (int)RT_MIN((int64_t)run->slots, d.wanted);
-    int rc = eval_engine_new(&d.engine, run, longest + run->config->sampling.max_tokens, err);
+    int rc = eval_engine_new(&d.engine, run, longest + rt_config_max_tokens(run->config), err);
     if (rc != 0)
         return rc;
     eval_progress_begin(&d.progress);

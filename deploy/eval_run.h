@@ -47,7 +47,7 @@ void eval_run_free(eval_run *run);
  * at most 2 GiB, more only where one sequence needs it; sequences wait for room then. */
 int eval_engine_new(rt_engine **engine, const eval_run *run, int64_t each, rt_error *err);
 /* How answers are sampled: run->temperature, the config's caps. */
-rt_sampling eval_sampling(const eval_run *run);
+rt_sampling eval_sampling(const eval_run *run, int task);
 /* Tokens of the answer without its end token. */
 int eval_ids_count(const rt_arch *arch, const rt_completion *completion);
 

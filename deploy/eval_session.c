@@ -52,7 +52,8 @@ int eval_session_open(eval_session *s, const char *path, const eval_options *o, 
     if (rc == 0)
         rc = rt_taskset_load(&s->tasks, &s->config, err);
     if (rc == 0)
-        rc = cli_model_open(&s->model, path, s->dtype, o->device, o->threads, err);
+        rc = cli_model_open_adapter(&s->model, path, o->adapter, o->base, s->dtype, o->device,
+                                    o->threads, err);
     s->run = (eval_run){
         .config = &s->config,
         .tasks = s->tasks,

@@ -5,7 +5,7 @@
 #include "deploy/eval_run.h"
 
 typedef struct eval_options {
-    const char *task, *data, *dtype, *device;
+    const char *task, *data, *dtype, *device, *adapter, *base;
     int64_t limit, seed, slots, threads;
     bool json;
     cli_sets sets;
@@ -17,6 +17,7 @@ typedef struct eval_options {
     }
 /* Their rows in a table of cli_option. */
 #define EVAL_OPTIONS(o)                                                                            \
+    CLI_ADAPTER_OPTIONS((o).adapter, (o).base),                                                    \
     {"--task", OPTION_TEXT, &(o).task, "T", "built-in task (chain, sort, …), or a name for --data"}, \
         {"--data", OPTION_TEXT, &(o).data, "FILE",                                                 \
          "JSONL or JSON of problems and answers; every record is used"},                           \

@@ -173,3 +173,25 @@ int32_t *cli_ids(const json_t *list, int vocab, int *count)
     *count = (int)n;
     return ids;
 }
+
+rt_chat_message *cli_messages(const json_t *list, int *count, rt_error *err)
+{
+    size_t n = json_array_size(list);
+    bool good = json_is_array(list) && n > 0;
+    rt_chat_message *messages = rt_alloc((n + 1) * sizeof *messages);
+    for (size_t i = 0; i < n && good; i++) {
+        const json_t *message = json_array_get(list, i);
+        const json_t *role = json_object_get(message, "role");
+        const json_t *content = json_object_get(message, "content");
+        good = json_is_string(role) && json_is_string(content);
+        if (good)
+            messages[i] = (rt_chat_message){json_string_value(role), json_string_value(content),
+                                       json_string_length(content)};
+    }
+    *count = (int)n;
+    if (good)
+        return messages;
+    rt_free(messages);
+    rt_fail(err, RT_ERR_INPUT, "\"messages\" must be a list of {\"role\", \"content\"}, both texts");
+    return NULL;
+}

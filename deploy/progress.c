@@ -79,7 +79,7 @@ bool progress_line(const char *stats_json, size_t bytes, char *line, size_t line
                        json_number_value(accuracy));
     if (at > 0 && (size_t)at < line_bytes)
         snprintf(line + at, line_bytes - (size_t)at,
-                 "  sampling %s tok/s  training %s tok/s  %d actor%s  %s left", sampled, trained,
+                 "  sampling %s tok/s  training %s tok/s  %d worker%s  %s left", sampled, trained,
                  actors, actors == 1 ? "" : "s", left);
     json_decref(root);
     return true;

@@ -129,7 +129,7 @@ void run_threads_decide(rt_config *config)
 {
     cpu_set_t set;
     int64_t cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    int64_t actors = RT_MAX(config->actors.count, 1);
+    int64_t actors = RT_MAX(config->actors.count + config->debate.count, 1);
     bool together = config->run.staleness > 0;
     int64_t learner = together ? RT_MAX(cores / 2, 1) : cores;
     int64_t rest = together ? RT_MAX(cores - learner, 1) : cores;

@@ -7,7 +7,7 @@
 
 #include "proto/proto.h"
 
-#define ROLES_MAX 258          /* coordinator, learner, actors.count at its largest */
+#define ROLES_MAX 514          /* coordinator, learner, actors.count and debate.count at largest */
 #define ASK_MS 500
 #define PLAIN_EVERY_MS 5000      /* progress lines where there is no terminal */
 #define STOP_MS 1800             /* from Ctrl-C to the end, whatever hangs */
@@ -322,7 +322,7 @@ static void start(child *c)
     c->process.data = c;
     char *arguments[] = {"retake", (char *)(uintptr_t)c->role, (char *)(uintptr_t)s->config_path,
                          "--run", s->config->run.dir, NULL, NULL, NULL};
-    if (strcmp(c->role, "actor") == 0) {
+    if (strcmp(c->role, "actor") == 0 || strcmp(c->role, "debate") == 0) {
         arguments[5] = "--name";
         arguments[6] = c->name;
     }
@@ -447,6 +447,8 @@ void supervisor_run(const rt_config *config, const char *config_path, bool quiet
         add_child(s, "learner", -1);
         for (int i = 0; i < config->actors.count && s->children_count < ROLES_MAX; i++)
             add_child(s, "actor", i);
+        for (int i = 0; i < config->debate.count && s->children_count < ROLES_MAX; i++)
+            add_child(s, "debate", i);
         for (int i = 0; i < s->children_count; i++)
             start(&s->children[i]);
         uv_timer_start(&s->ask, on_ask, ASK_MS, ASK_MS);

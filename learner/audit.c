@@ -127,7 +127,7 @@ static void add_gradient(const audit *a, int update, tensor_list *list)
 
 static int write_file(const audit *a, const char *path, const char *const *metadata, rt_error *err)
 {
-    size_t room = (size_t)a->count * 6 + 4 +
+    size_t room = (size_t)a->count * 6 + 5 +
                   (size_t)(a->updates * a->learner->master->tensors_count);
     tensor_list list = {.arena = a->arena,
                         .items = rt_arena_alloc(a->arena, room * sizeof *list.items)};
@@ -135,10 +135,13 @@ static int write_file(const audit *a, const char *path, const char *const *metad
         add_sequence(a, i, &list);
     }
     int64_t *trajectory = rt_arena_alloc(a->arena, (size_t)a->count * sizeof *trajectory);
+    float *temperature = rt_arena_alloc(a->arena, (size_t)a->count * sizeof *temperature);
     for (int i = 0; i < a->count; i++) {
         trajectory[i] = (int64_t)a->sequences[i].trajectory;
+        temperature[i] = rt_learner_temperature(a->learner, &a->sequences[i]);
     }
     add(&list, "trajectory", -1, RT_I32, a->count, 2, trajectory); /* low and high words */
+    add(&list, "temperature", -1, RT_F32, a->count, 1, temperature);
     add(&list, "update", -1, RT_I32, a->count, 1, a->update_of);
     add(&list, "loss", -1, RT_F32, a->updates, 1, a->loss);
     add(&list, "grad_norm", -1, RT_F32, a->updates, 1, a->norm);

@@ -1,6 +1,7 @@
 /*
  * Checkpoints: a folder is written under a temporary name, every file fsynced, then renamed; so
- * the newest complete one is always whole. A checkpoint is also a Hugging Face folder.
+ * the newest complete one is always whole. A checkpoint is also a Hugging Face folder, or holds one
+ * PEFT folder an adapter.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -30,10 +31,17 @@ static int write_optimizer(const rt_learner *learner, const char *dir, rt_error 
     char *version = rt_format("%lld", (long long)learner->version);
     char hash[33];
     rt_hash_hex(rt_learner_hash(learner), hash);
-    const char *metadata[] = {"updates", updates, "version", version, "weights_hash", hash, NULL};
+    char base[33] = "";
+    rt_buf each = {0};
+    if (learner->adapters)
+        rt_learner_describe_adapters(learner, base, &each);
+    const char *metadata[] = {"updates", updates, "version", version, "weights_hash", hash,
+                              learner->adapters ? "base_hash" : NULL, base, "adapter_updates",
+                              each.data, NULL};
     char *path = rt_format("%s/optimizer.safetensors", dir);
     int rc = rt_safetensors_write(path, tensors, rounded ? 3 : 2, metadata, err);
     rt_free(path), rt_free(updates), rt_free(version);
+    rt_buf_free(&each);
     return rc;
 }
 
@@ -118,7 +126,9 @@ int rt_checkpoint_save(const rt_learner *learner, const char *dir, int kept, rt_
     char *name = rt_format("%s/step-%0*lld", dir, VERSION_DIGITS, (long long)learner->version);
     char *temporary = rt_format("%s/.writing-%lld-%d", dir, (long long)learner->version, (int)getpid());
     int rc = rt_mkdirs(temporary, err);
-    if (rc == 0)
+    if (rc == 0 && learner->adapters)
+        rc = rt_learner_save_adapters(learner, temporary, err);
+    else if (rc == 0)
         rc = rt_model_save(learner->working, temporary, learner->config->model.path, err);
     if (rc == 0)
         rc = write_optimizer(learner, temporary, err);

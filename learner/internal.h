@@ -11,8 +11,13 @@ struct rt_learner {
     rt_weights *master;        /* f32 */
     rt_weights *working;       /* what the net holds; the master itself when dtype is f32 */
     rt_trainer *trainer;
-    /* frozen copy of the model the run began with; NULL unless the objective has a penalty or a
-     * preference */
+    /* Over a frozen base, which only the net holds: master and working are the adapters' vector. */
+    rt_adapters *adapters;     /* NULL: all weights are trained */
+    rt_hash128 base_hash;
+    int64_t *updates;          /* (adapters) done by each */
+    int adapter;               /* at work: its share of the vector is what moves */
+    /* The model the run began with, NULL unless the objective has a penalty or a preference: a
+     * frozen copy, or, with adapters, the net itself with them off. */
     rt_net *reference_net;
     rt_trainer *reference;
     rt_optimizer optimizer;
@@ -25,6 +30,7 @@ struct rt_learner {
     struct scratch {
         const int32_t **ids;
         int32_t *lengths, *first, *rows, **row_of;
+        int *adapter;
         rt_entry *entries;
         float *logp, *old_logp, *ref_logp, *g;
         double *advantage;
@@ -59,7 +65,26 @@ void rt_preference_finish(const rt_preference_stats *stats, double beta, rt_upda
 void rt_learner_publish(rt_learner *learner);
 /* Applies the gathered gradient; grad_norm is before clipping. Clears the gradient. */
 int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error *err);
-/* Temperature that log-probs are taken at: that of the rollouts, 1 for greedy ones. */
-float rt_learner_temperature(const rt_learner *learner);
+/* Temperature that a sequence's log-probs are taken at: that of its task's rollouts, 1 for greedy
+ * ones. */
+float rt_learner_temperature(const rt_learner *learner, const rt_sequence *sequence);
+
+/* Everything after the choice of sequences: one batch of one adapter, or of all weights. */
+int rt_learner_step_one(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
+                        const atomic_bool *stop, int *updates_done, rt_update_stats *stats,
+                        rt_error *err);
+/* Gradient of the planned micro-batch for scratch.g; the forward before it kept its activations
+ * unless rt_learner_drops, where this makes a forward of its own. */
+int rt_learner_backward(rt_learner *learner, int entries, float temperature, rt_error *err);
+bool rt_learner_drops(const rt_learner *learner);
+
+/* adapters.c: opening, and what a checkpoint says of them beside the moments. */
+int rt_learner_open_adapters(rt_learner *learner, int dtype, const char *from, rt_error *err);
+void rt_learner_close_adapters(rt_learner *learner);
+void rt_learner_choose(rt_learner *learner, int adapter); /* the next updates are its */
+int rt_learner_save_adapters(const rt_learner *learner, const char *dir, rt_error *err);
+void rt_learner_describe_adapters(const rt_learner *learner, char base[33], rt_buf *updates);
+int rt_learner_recall_adapters(rt_learner *learner, const rt_safetensors *file, const char *path,
+                               rt_error *err);
 
 #endif

@@ -12,6 +12,10 @@ static int dtype_of(const rt_config *config)
 
 void rt_learner_publish(rt_learner *learner)
 {
+    if (learner->adapters) {
+        rt_net_set_adapters(learner->net, learner->working);
+        return;
+    }
     if (learner->working != learner->master)
         rt_weights_convert(learner->working, learner->master);
     rt_net_set(learner->net, learner->working);
@@ -51,6 +55,8 @@ static int restore(rt_learner *learner, const char *from, char expected[33], rt_
             learner->version = strtoll(version, NULL, 10);
         }
     }
+    if (rc == 0 && learner->adapters)
+        rc = rt_learner_recall_adapters(learner, file, path, err);
     if (file)
         rt_safetensors_close(&file);
     rt_free(path);
@@ -80,6 +86,8 @@ static int open_reference(rt_learner *learner, rt_error *err)
     const rt_objective *objective = &learner->config->algorithm.objective;
     if (objective->kl == RT_KL_OFF && objective->loss == RT_LOSS_POLICY)
         return 0;
+    if (learner->adapters)
+        return rt_trainer_new(&learner->reference, learner->net, learner->trainer_tokens, true, err);
     int dtype = learner->working->dtype;
     rt_weights *weights;
     int rc = rt_model_load(&weights, learner->config->model.path, dtype, err);
@@ -102,7 +110,9 @@ int rt_learner_new(rt_learner **out, const rt_config *config, const char *from, 
     learner->updates_total = config->run.steps * config->algorithm.updates * config->algorithm.epochs;
     char expected[33] = "";
     int rc = rt_ops_open(&learner->ops, config->learner.device, (int)config->learner.threads, err);
-    if (rc == 0)
+    if (rc == 0 && rt_config_adapters(config) > 0)
+        rc = rt_learner_open_adapters(learner, dtype_of(config), from, err);
+    else if (rc == 0)
         rc = load_weights(learner, from, err);
     if (rc == 0) {
         rt_ops *ops = learner->ops;
@@ -114,7 +124,7 @@ int rt_learner_new(rt_learner **out, const rt_config *config, const char *from, 
         if (from)
             rc = restore(learner, from, expected, err);
     }
-    if (rc == 0) {
+    if (rc == 0 && !learner->adapters) {
         int dtype = dtype_of(config);
         const rt_arch *arch = &learner->master->arch;
         learner->working = learner->master;
@@ -163,6 +173,7 @@ void rt_learner_free(rt_learner **pointer)
         rt_net_free(&learner->reference_net);
     if (learner->net)
         rt_net_free(&learner->net);
+    rt_learner_close_adapters(learner);
     if (learner->working && learner->working != learner->master)
         rt_weights_free(&learner->working);
     if (learner->master)
@@ -178,7 +189,7 @@ void rt_learner_free(rt_learner **pointer)
     }
     struct scratch *s = &learner->scratch;
     rt_free(s->ids), rt_free(s->lengths), rt_free(s->first), rt_free(s->advantage);
-    rt_free(s->rows), rt_free(s->row_of);
+    rt_free(s->rows), rt_free(s->row_of), rt_free(s->adapter);
     rt_free(s->entries), rt_free(s->logp), rt_free(s->old_logp), rt_free(s->ref_logp);
     rt_free(s->g);
     rt_free(learner);
@@ -190,7 +201,12 @@ int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error
     const rt_config *config = learner->config;
     rt_ops *ops = learner->ops;
     rt_optimizer *optimizer = &learner->optimizer;
-    double norm = sqrt(ops->sum_squares(ops, learner->grad, optimizer->count));
+    size_t count = optimizer->count, at = 0;
+    if (learner->adapters) {
+        count = rt_adapters_stride(learner->adapters);
+        at = count * (size_t)learner->adapter;
+    }
+    double norm = sqrt(ops->sum_squares(ops, learner->grad + at, count));
     *grad_norm = norm;
     if (!isfinite(norm)) {
         memset(learner->grad, 0, optimizer->count * sizeof(float));
@@ -202,8 +218,8 @@ int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error
     double clip = config->learner.clip;
     double scale = clip > 0 ? fmin(1, clip / (norm + 1e-6)) : 1;
     double t = (double)++optimizer->updates;
-    ops->adamw(ops, learner->master->data, optimizer->m, optimizer->v, learner->grad,
-               optimizer->count, (float)scale, (float)lr, (float)config->learner.beta1,
+    ops->adamw(ops, (float *)learner->master->data + at, optimizer->m + at, optimizer->v + at,
+               learner->grad + at, count, (float)scale, (float)lr, (float)config->learner.beta1,
                (float)config->learner.beta2, (float)config->learner.eps,
                (float)config->learner.weight_decay, (float)(1 - pow(config->learner.beta1, t)),
                (float)(1 - pow(config->learner.beta2, t)));
@@ -212,9 +228,12 @@ int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error
     return 0;
 }
 
-float rt_learner_temperature(const rt_learner *learner)
+float rt_learner_temperature(const rt_learner *learner, const rt_sequence *sequence)
 {
-    double temperature = learner->config->sampling.temperature;
+    const rt_config *config = learner->config;
+    bool known = sequence->task >= 0 && sequence->task < config->tasks_count;
+    double temperature = known ? rt_config_limits(config, sequence->task).temperature
+                               : config->sampling.temperature;
     return temperature > 0 ? (float)temperature : 1.0f;
 }
 

@@ -87,13 +87,14 @@ typedef struct rt_sequence {
     const float *weight;   // (response_tokens) supervised weights; NULL: 1
     int prompt_tokens, response_tokens, suffix_start;
     double advantage; /* kto: label and weight, see rt_preference */
+    int task;   /* place in the config's tasks */
     bool stale; /* sampled with older weights or behind another prompt: log-probs differ by nature */
     int adapter;  /* 1 + number of the one that learns from it; 0: all weights are trained */
     int rejected; /* dpo: 1 + index of the sequence this one is preferred to; 0: none */
 } rt_sequence;
 
 /* Whether the optimizer batch [begin, end) of a step's sequences (count) fits the objective: pairs
- * are within it and share a prompt, ratios have a denominator. Else RT_ERR_INPUT. */
+ * are within it and share prompt and adapter, ratios have a denominator. Else RT_ERR_INPUT. */
 int rt_preference_check(const rt_objective *objective, const rt_sequence *sequences, int count,
                         int begin, int end, rt_error *err);
 
@@ -112,10 +113,11 @@ int rt_learner_new(rt_learner **learner, const rt_config *config, const char *fr
 void rt_learner_free(rt_learner **learner);
 /* Trains on one batch: cut into `updates` optimizer steps in sequence order (whole groups of equal
  * prompt stay together), each cut into micro-batches by token budget; algorithm.epochs passes over
- * them. stop (may be NULL) is looked at between micro-batches: set = RT_ERR_STOPPED and the weights
- * are those before the call only if no optimizer step was done; *updates_done says how many were. A
- * batch that does not fit the objective (rt_preference_check): RT_ERR_INPUT; NaN: RT_ERR_MATH; nothing
- * applied. */
+ * them. With adapters the sequences of each, adapters ascending, are a batch of their own, with own
+ * denominators, clipping and schedule. stop (may be NULL) is looked at between micro-batches: set =
+ * RT_ERR_STOPPED and the weights are those before the call only if no optimizer step was done;
+ * *updates_done says how many were. A batch that does not fit the objective (rt_preference_check):
+ * RT_ERR_INPUT; NaN: RT_ERR_MATH; nothing applied. */
 int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
                     const atomic_bool *stop, int *updates_done, rt_update_stats *stats,
                     rt_error *err);
@@ -139,7 +141,8 @@ int rt_audit(rt_learner *learner, const rt_sequence *sequences, int count, int u
 /* One supervised update: loss = −Σ weight·logp / Σ weight over the batch. */
 int rt_learner_sft(rt_learner *learner, const rt_sequence *sequences, int count,
                    rt_update_stats *stats, rt_error *err);
-/* Working weights (dtype of the run): what actors get. Borrowed; changes with the next step. */
+/* Working weights (dtype of the run; adapters alone where these are trained): what actors get.
+ * Borrowed; changes with the next step. */
 const rt_weights *rt_learner_weights(const rt_learner *learner);
 /* XXH3-128 of those bytes: the weights hash that every role names. */
 rt_hash128 rt_learner_hash(const rt_learner *learner);
@@ -151,8 +154,9 @@ uint64_t rt_learner_tokens(const rt_learner *learner);
 /* ---- checkpoints
  * ---------------------------------------------------------------------------------- */
 
-/* DIR/step-NNNNNN: config.json, model.safetensors (working weights), optimizer.safetensors (master,
- * m, v), state.json (version, updates, fingerprint, hashes), tokenizer files. Written beside,
+/* DIR/step-NNNNNN: config.json, model.safetensors (working weights) or adapter-0 and on (PEFT),
+ * optimizer.safetensors (master, m, v), state.json (version, updates,
+ * fingerprint, hashes), tokenizer files. Written beside,
  * fsynced, renamed; older ones beyond `kept` are removed only after. Full disk or no permission: a
  * sentence, the last good one stays. */
 int rt_checkpoint_save(const rt_learner *learner, const char *dir, int kept, rt_buf *path,

@@ -79,10 +79,12 @@ static void score(const rt_learner *learner, world *w)
         int32_t rows[PROMPT + RESPONSE], *row_of = rows, length = PROMPT + RESPONSE;
         const int32_t *ids = w->ids[i];
         rt_entry entries[RESPONSE];
-        assert_true(rt_trainer_plan(trainer, &ids, &length, 1, &row_of, &err) > 0);
+        assert_true(rt_trainer_plan(trainer, &ids, &length, NULL, 1, &row_of, &err) > 0);
         for (int t = 0; t < RESPONSE; t++)
             entries[t] = (rt_entry){rows[PROMPT + t - 1], ids[PROMPT + t]};
-        assert_int_equal(rt_trainer_forward(trainer, entries, RESPONSE, 1, false, w->logp[i], &err), 0);
+        float temperature = w->sequences[i].task == 1 ? 0.5f : 1;
+        assert_int_equal(rt_trainer_forward(trainer, entries, RESPONSE, temperature, false, w->logp[i],
+                                            &err), 0);
     }
     rt_trainer_free(&trainer);
     rt_net_free(&net);
@@ -172,6 +174,30 @@ static void one_bit_is_counted(void **state)
         w->sequences[i].stale = i != 1;
     stats = step(learner, w, 2);
     assert_int_equal(stats.compared, RESPONSE);
+    rt_learner_free(&learner);
+    world_free(w);
+}
+
+/* Log-probs are compared, and trained, at the temperature of each sequence's own task. */
+static void tasks_have_their_temperatures(void **state)
+{
+    (void)state;
+    world *w = world_new("f32");
+    w->config.tasks_count = 2;
+    w->config.tasks[1].sampling.temperature = 0.5;
+    rt_learner *learner = learner_of(w, NULL);
+    fill(learner, w, true);
+    for (int i = 0; i < SEQUENCES; i++)
+        w->sequences[i].task = i / 2 % 2;
+    score(learner, w);
+    rt_update_stats stats = step(learner, w, 2);
+    assert_int_equal(stats.compared, SEQUENCES * RESPONSE);
+    assert_int_equal(stats.mismatched, 0);
+    score(learner, w);
+    for (int i = 0; i < SEQUENCES; i++)
+        w->sequences[i].task = 0;
+    stats = step(learner, w, 2);
+    assert_true(stats.mismatched > SEQUENCES / 2 * RESPONSE / 2);
     rt_learner_free(&learner);
     world_free(w);
 }
@@ -419,6 +445,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_goes_down_right_goes_up),
         cmocka_unit_test(one_bit_is_counted),
+        cmocka_unit_test(tasks_have_their_temperatures),
         cmocka_unit_test(cuts_threads_and_recompute_change_no_bit),
         cmocka_unit_test(penalty_pulls_back),
         cmocka_unit_test(prefix_gets_no_gradient),

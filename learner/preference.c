@@ -103,6 +103,10 @@ static int check_pair(const rt_sequence *all, int count, int i, int begin, int e
     if (j < 0 || j >= count || j == i)
         return rt_fail(err, RT_ERR_INPUT, "trajectory %llu is preferred to number %lld of a batch of %d; a "
                        "pair needs another sequence of the batch", id, (long long)j + 1, count);
+    if (all[i].adapter != all[j].adapter)
+        return rt_fail(err, RT_ERR_INPUT, "trajectories %llu and %llu are a pair for adapters %d and %d; "
+                       "send copies of both for each adapter that learns from them", id,
+                       (unsigned long long)all[j].trajectory, all[i].adapter, all[j].adapter);
     if (!same_prompt(&all[i], &all[j]))
         return rt_fail(err, RT_ERR_INPUT, "trajectories %llu and %llu are a pair with different prompts; "
                        "only answers to one prompt can be preferred to each other", id,
@@ -142,7 +146,8 @@ int rt_preference_check(const rt_objective *objective, const rt_sequence *sequen
         pairs += sequences[i].rejected != 0;
     }
     if (rc == 0 && objective->loss == RT_LOSS_DPO && pairs == 0 && begin < end)
-        rc = rt_fail(err, RT_ERR_INPUT, "trajectories %llu to %llu hold no pair; dpo learns from nothing else",
+        rc = rt_fail(err, RT_ERR_INPUT,
+                     "trajectories %llu to %llu hold no pair; dpo learns from nothing else",
                      (unsigned long long)sequences[begin].trajectory,
                      (unsigned long long)sequences[end - 1].trajectory);
     return rc;

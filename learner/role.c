@@ -62,6 +62,8 @@ static void announce(rt_role *role)
         list[i] = &tensors[i];
     }
     message.version = role->version;
+    if (role->learner->adapters)
+        message.base_hash = hash_bytes(&role->learner->base_hash);
     message.bytes = rt_weights_bytes(weights);
     message.dtype = (uint32_t)weights->dtype;
     message.hash = hash_bytes(&role->hash);

@@ -21,6 +21,15 @@ static void do_step(rt_role *role, rt_job *job)
                           (long long)job->step, (long long)rt_learner_version(learner));
         return;
     }
+    for (int i = 0; i < job->count; i++) {
+        const rt_sequence *q = &job->sequences[i];
+        if (q->task < 0 || q->task >= role->config->tasks_count) {
+            job->rc = rt_fail(&job->error, RT_ERR_INPUT, "the batch of step %lld has trajectory %llu of "
+                              "task %d, and the config lists %d tasks", (long long)job->step,
+                              (unsigned long long)q->trajectory, q->task, role->config->tasks_count);
+            return;
+        }
+    }
     job->rc = rt_learner_step(learner, job->sequences, job->count,
                               (int)role->config->algorithm.updates, &role->stop,
                               &job->updates_done, &job->stats, &job->error);
@@ -130,8 +139,10 @@ rt_job *rt_job_step(const rt_config *config, const Retake__Batch *batch, const r
             .trajectory = q->trajectory, .ids = ids, .old_logp = q->unsampled ? NULL : logp,
             .prompt_tokens = (int)q->prompt_tokens, .response_tokens = (int)q->response_tokens,
             .suffix_start = (int)q->suffix_start, .advantage = q->advantage,
+            .task = (int)q->task,
             .stale = q->unsampled || q->weights_version != batch->weights_version,
-            .adapter = (int)q->adapter, .rejected = (int)q->rejected,
+            .adapter = (int)RT_MIN(q->adapter, (uint32_t)RT_ADAPTERS_MAX + 1),
+            .rejected = (int)q->rejected,
         };
         ids += q->prompt_tokens + q->response_tokens;
         logp += q->response_tokens;

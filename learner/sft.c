@@ -145,7 +145,8 @@ static int to_sequence(const sft *s, const rt_example *example, rt_sequence *seq
                        "a prompt of %d tokens leaves no room in the context of %d", prompt, room);
     total = RT_MIN(total, room);
     *sequence = (rt_sequence){
-        .ids = all, .prompt_tokens = prompt, .response_tokens = total - prompt};
+        .ids = all, .prompt_tokens = prompt, .response_tokens = total - prompt,
+        .adapter = s->learner->adapters ? 1 : 0};
     sequence->weight = token_weights(s, example, all + prompt, total - prompt);
     return 0;
 }
@@ -262,6 +263,9 @@ static int open_sft(sft *s, rt_error *err)
 {
     const rt_config *config = s->config;
     s->arena = rt_arena_new(1 << 20);
+    if (rt_config_adapters(config) > 1)
+        return rt_fail(err, RT_ERR_USAGE, "retake sft trains one adapter, this config has one for each of "
+                       "%d agents; set algorithm.debate.adapters: shared", rt_config_adapters(config));
     s->checkpoints = rt_format("%s/checkpoints", config->run.dir);
     int rc = rt_mkdirs(s->checkpoints, err);
     if (rc == 0)
@@ -286,6 +290,19 @@ static int open_sft(sft *s, rt_error *err)
     return rc;
 }
 
+/* A model, or the adapter beside its base. */
+static int save_export(const sft *s, const char *dir, rt_error *err)
+{
+    const rt_config *config = s->config;
+    if (!s->learner->adapters)
+        return rt_model_save(rt_learner_weights(s->learner), dir, config->model.path, err);
+    char *base = realpath(config->model.path, NULL);
+    int rc = rt_peft_save(s->learner->adapters, 0, config->learner.lora.dropout,
+                          base ? base : config->model.path, dir, err);
+    free(base);
+    return rc;
+}
+
 int rt_sft_run(const rt_config *config, const rt_log *log, const atomic_bool *stop, rt_buf *summary,
                rt_error *err)
 {
@@ -296,7 +313,7 @@ int rt_sft_run(const rt_config *config, const rt_log *log, const atomic_bool *st
         rc = train(&s, stop, &loss, err);
     char *export = rt_format("%s/export", config->run.dir);
     if (rc == 0)
-        rc = rt_model_save(rt_learner_weights(s.learner), export, config->model.path, err);
+        rc = save_export(&s, export, err);
     if (rc == 0) {
         char hash[33];
         rt_hash_hex(rt_learner_hash(s.learner), hash);

@@ -37,7 +37,8 @@ static void reserve(struct scratch *s, int sequences, int entries, int tokens)
     if (sequences > s->sequences_max) {
         int n = sequences * 2;
         rt_free(s->ids), rt_free(s->lengths), rt_free(s->first), rt_free(s->advantage);
-        rt_free(s->row_of);
+        rt_free(s->row_of), rt_free(s->adapter);
+        s->adapter = rt_alloc((size_t)n * sizeof *s->adapter);
         s->row_of = rt_alloc((size_t)n * sizeof *s->row_of);
         s->ids = rt_alloc((size_t)n * sizeof *s->ids);
         s->lengths = rt_alloc((size_t)n * sizeof *s->lengths);
@@ -74,10 +75,12 @@ static int gather(rt_learner *learner, const rt_sequence *const *sequences, int 
     for (int i = 0; i < count; i++) {
         s->ids[i] = sequences[i]->ids;
         s->lengths[i] = sequence_tokens(sequences[i]);
+        s->adapter[i] = sequences[i]->adapter - 1;
         s->row_of[i] = next;
         next += s->lengths[i];
     }
-    int planned = rt_trainer_plan(learner->trainer, s->ids, s->lengths, count, s->row_of, err);
+    int planned = rt_trainer_plan(learner->trainer, s->ids, s->lengths, s->adapter, count, s->row_of,
+                                  err);
     if (planned < 0)
         return planned;
     *rows = planned;
@@ -122,14 +125,14 @@ static void observe(const rt_learner *learner, const rt_pass *p, const rt_sequen
                                        s->first, s->logp, p->train ? s->g : NULL);
 }
 
-/* The same rows under the frozen weights: equal sequences make an equal plan. */
+/* The same rows under the frozen weights, adapters off: equal sequences make an equal plan. */
 static int reference_logp(rt_learner *learner, int count, int entries, float temperature,
                           rt_error *err)
 {
     struct scratch *s = &learner->scratch;
     if (!learner->reference)
         return 0;
-    int rows = rt_trainer_plan(learner->reference, s->ids, s->lengths, count, s->row_of, err);
+    int rows = rt_trainer_plan(learner->reference, s->ids, s->lengths, NULL, count, s->row_of, err);
     if (rows < 0)
         return rows;
     return rt_trainer_forward(learner->reference, s->entries, entries, temperature, false, s->ref_logp,
@@ -200,9 +203,9 @@ static int micro_batch(rt_learner *learner, const rt_pass *p, const rt_sequence 
     int entries = gather(learner, sequences, count, &rows, err);
     if (entries <= 0) /* continuations that ended at once have nothing to learn from */
         return entries;
-    float temperature = rt_learner_temperature(learner);
-    int rc = rt_trainer_forward(learner->trainer, s->entries, entries, temperature, p->train,
-                                s->logp, err);
+    float temperature = rt_learner_temperature(learner, sequences[0]); /* rt_pass_run: of all */
+    int rc = rt_trainer_forward(learner->trainer, s->entries, entries, temperature,
+                                p->train && !rt_learner_drops(learner), s->logp, err);
     if (rc != 0)
         return rc;
     atomic_fetch_add_explicit(&learner->tokens, (uint64_t)rows, memory_order_relaxed);
@@ -223,8 +226,12 @@ static int micro_batch(rt_learner *learner, const rt_pass *p, const rt_sequence 
     if (rc != 0)
         return rc;
     observe(learner, p, sequences, count);
-    return rt_trainer_backward(learner->trainer, s->entries, s->g, entries, temperature,
-                               learner->grad, err);
+    return rt_learner_backward(learner, entries, temperature, err);
+}
+
+static bool same_temperature(const rt_learner *learner, const rt_sequence *a, const rt_sequence *b)
+{
+    return rt_learner_temperature(learner, a) == rt_learner_temperature(learner, b);
 }
 
 int rt_pass_run(rt_learner *learner, const rt_pass *p, const rt_sequence *const *list, int count,
@@ -243,7 +250,7 @@ int rt_pass_run(rt_learner *learner, const rt_pass *p, const rt_sequence *const 
                            (unsigned long long)list[begin]->trajectory, tokens, budget);
         while (end < count) {
             int more = rows_added(list[end - 1], list[end]);
-            if (tokens + more > wanted)
+            if (tokens + more > wanted || !same_temperature(learner, list[begin], list[end]))
                 break;
             tokens += more;
             end++;
@@ -417,9 +424,9 @@ static int all_updates(step *s, const atomic_bool *stop, int *updates_done, rt_u
     return rc;
 }
 
-int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
-                    const atomic_bool *stop, int *updates_done, rt_update_stats *stats,
-                    rt_error *err)
+int rt_learner_step_one(rt_learner *learner, const rt_sequence *sequences, int count, int updates,
+                        const atomic_bool *stop, int *updates_done, rt_update_stats *stats,
+                        rt_error *err)
 {
     int64_t started = rt_now_ns();
     *stats = (rt_update_stats){0};
@@ -462,7 +469,8 @@ static int sft_micro(rt_learner *learner, const rt_sequence *const *list, int co
     int entries = gather(learner, list, count, &rows, err);
     if (entries < 0)
         return entries;
-    int rc = rt_trainer_forward(learner->trainer, s->entries, entries, 1.0f, true, s->logp, err);
+    int rc = rt_trainer_forward(learner->trainer, s->entries, entries, 1.0f,
+                                !rt_learner_drops(learner), s->logp, err);
     if (rc != 0)
         return rc;
     for (int i = 0, e = 0; i < count; i++)
@@ -474,7 +482,7 @@ static int sft_micro(rt_learner *learner, const rt_sequence *const *list, int co
     stats->rows += rows;
     stats->trained += entries;
     atomic_fetch_add_explicit(&learner->tokens, (uint64_t)rows, memory_order_relaxed);
-    return rt_trainer_backward(learner->trainer, s->entries, s->g, entries, 1.0f, learner->grad, err);
+    return rt_learner_backward(learner, entries, 1.0f, err);
 }
 
 int rt_learner_sft(rt_learner *learner, const rt_sequence *sequences, int count,
@@ -489,6 +497,8 @@ int rt_learner_sft(rt_learner *learner, const rt_sequence *sequences, int count,
     const rt_sequence **list = rt_alloc((size_t)RT_MAX(count, 1) * sizeof *list);
     for (int i = 0; i < count; i++)
         list[i] = &sequences[i];
+    if (learner->adapters)
+        rt_learner_choose(learner, 0);
     int rc = 0, budget = (int)RT_MIN(learner->config->learner.micro_tokens, learner->trainer_tokens);
     for (int begin = 0; begin < count && rc == 0;) {
         int tokens = sequence_tokens(list[begin]), end = begin + 1;
@@ -504,6 +514,8 @@ int rt_learner_sft(rt_learner *learner, const rt_sequence *sequences, int count,
         rc = rt_learner_apply(learner, lr, &stats->grad_norm, err);
     else
         memset(learner->grad, 0, learner->optimizer.count * sizeof(float));
+    if (learner->adapters)
+        learner->updates[0] = learner->optimizer.updates;
     stats->seconds = (double)(rt_now_ns() - started) * 1e-9;
     return rc;
 }

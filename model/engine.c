@@ -196,12 +196,15 @@ static void request_add(rt_engine *e, rt_request *r)
 }
 
 int rt_engine_submit(rt_engine *e, uint64_t request, const int32_t *prefix, int prefix_count,
-                     const uint64_t *trajectories, int count, int thoughts_before,
+                     const uint64_t *trajectories, int count, int thoughts_before, int adapter,
                      const rt_sampling *sampling, rt_error *err)
 {
     int rc = request_check(e, prefix, prefix_count, count, err);
     if (rc == RT_OK)
         rc = sampling_check(e, sampling, err);
+    if (rc == RT_OK && (adapter < -1 || adapter >= rt_net_adapters(e->net)))
+        rc = rt_fail(err, RT_ERR_USAGE, "adapter %d is asked for and the model has %d", adapter,
+                     rt_net_adapters(e->net));
     if (rc < 0)
         return rc;
     bool thinks = sampling->delimiter != NULL && sampling->delimiter[0] != '\0';
@@ -234,7 +237,9 @@ int rt_engine_submit(rt_engine *e, uint64_t request, const int32_t *prefix, int 
     r->max_new = max_new;
     r->prompt_pages = prompt_pages;
     r->own_pages = own_pages;
-    r->node = r->entry = -1;
+    r->adapter = adapter;
+    r->node = -1;
+    r->entry = rt_prefix_begin(adapter);
     request_add(e, r);
     return RT_OK;
 }

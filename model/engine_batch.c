@@ -84,12 +84,12 @@ void rt_engine_start(rt_engine *e)
 
 /* ---- planning a step ---- */
 
-static void plan_decode(rt_engine *e)
+/* Slots of one adapter stand together, so that one product serves them all. */
+static void plan_decode_of(rt_engine *e, int adapter)
 {
-    e->runs_count = e->rows_count = 0;
     for (int i = 0; i < e->slots_count; i++) {
         rt_slot *slot = &e->slots[i];
-        if (slot->request == NULL)
+        if (slot->request == NULL || slot->request->adapter != adapter)
             continue;
         if (rt_forest_length(e->forest, slot->node) % RT_PAGE == 0)
             rt_engine_hold(e, slot->node, &slot->entry, slot->request->prefix,
@@ -100,6 +100,13 @@ static void plan_decode(rt_engine *e)
         e->rows[e->rows_count] = e->rows_count;
         e->rows_count++;
     }
+}
+
+static void plan_decode(rt_engine *e)
+{
+    e->runs_count = e->rows_count = 0;
+    for (int adapter = -1; adapter < rt_net_adapters(e->net); adapter++)
+        plan_decode_of(e, adapter);
 }
 
 /* Pieces of waiting prefixes, first come first served, up to RT_PREFILL_TOKENS. A prefix is only

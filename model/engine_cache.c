@@ -75,15 +75,15 @@ static bool pages_suffice(const rt_engine *e, const rt_request *r, const int32_t
 bool rt_request_admit(rt_engine *e, rt_request *r)
 {
     int32_t *table = e->match_table;
-    int entry = -1, keep = 0;
+    int entry = RT_UNHELD, keep = 0;
     /* the last token's row gives the first tokens' distribution, so it is always computed */
     if (e->cached)
-        keep = rt_prefix_match(&e->index, r->prefix, r->prefix_count - 1, table, &entry);
+        keep = rt_prefix_match(&e->index, r->adapter, r->prefix, r->prefix_count - 1, table, &entry);
     int full = keep / RT_PAGE, slots = keep % RT_PAGE;
     if (!pages_suffice(e, r, table, full))
         return false;
-    r->node = rt_forest_fork_pages(e->forest, table, full);
-    r->entry = e->cached ? entry : RT_UNHELD;
+    r->node = rt_forest_fork_pages(e->forest, r->adapter, table, full);
+    r->entry = entry;
     if (slots > 0) {
         /* not even for the page it is copied to may the source be freed */
         rt_forest_page_ref(e->forest, table[full]);

@@ -93,7 +93,7 @@ static void submit(rt_engine *engine, uint64_t r, const path *prefix, int count)
     rt_sampling s = sampling_of(r);
     for (int i = 0; i < count; i++)
         trajectories[i] = r * GROUP + (uint64_t)i;
-    assert_int_equal(rt_engine_submit(engine, r, prefix->ids, prefix->count, trajectories, count, 0,
+    assert_int_equal(rt_engine_submit(engine, r, prefix->ids, prefix->count, trajectories, count, 0, -1,
                                       &s, NULL), RT_OK);
 }
 
@@ -253,7 +253,7 @@ static rt_completion run_one(world *w, const path *p, int max_tokens)
     rt_sampling s = {.temperature = 1, .top_p = 1, .max_tokens = max_tokens, .seed = 1,
                      .ignore_eos = true};
     rt_completion c[3];
-    assert_int_equal(rt_engine_submit(w->cached, w->next++, p->ids, p->count, trajectories, 3, 0,
+    assert_int_equal(rt_engine_submit(w->cached, w->next++, p->ids, p->count, trajectories, 3, 0, -1,
                                       &s, NULL), RT_OK);
     assert_int_equal(drain(w->cached, c, 3), 3);
     rt_completion_free(&c[1]);
@@ -308,7 +308,7 @@ static void test_running_paths_are_found(void **state)
     testing_ids(prompt.ids, 37, 94, 1);
     uint64_t trajectory = 3;
     rt_sampling s = {.temperature = 1, .top_p = 1, .max_tokens = 40, .seed = 1, .ignore_eos = true};
-    assert_int_equal(rt_engine_submit(w.cached, 1, prompt.ids, 37, &trajectory, 1, 0, &s, NULL),
+    assert_int_equal(rt_engine_submit(w.cached, 1, prompt.ids, 37, &trajectory, 1, 0, -1, &s, NULL),
                      RT_OK);
     for (int i = 0; i < 20; i++)
         assert_true(rt_engine_step(w.cached, NULL) > 0);

@@ -4,6 +4,8 @@
 #ifndef RT_ENGINE_INTERNAL_H
 #define RT_ENGINE_INTERNAL_H
 
+#include <limits.h>
+
 #include "model/net_internal.h"
 #include "model/prefix_index.h"
 #include "model/sampler.h"
@@ -23,7 +25,8 @@ typedef struct rt_request {
     int prompt_pages, own_pages; /* pages of the prefix, of one completion */
     int node, prefilled;         /* −1: not admitted; tokens computed */
     int reused, held;            /* tokens found in the cache; tokens given to it */
-    int entry;                   /* of the last full page held, −1: none yet, or RT_UNHELD */
+    int adapter;                 /* −1: off */
+    int entry;                   /* of the last full page held, below 0: none yet, or RT_UNHELD */
     int32_t *first_ids;          /* first token of each completion, once the prefix is computed */
     float *first_logprobs;
 } rt_request;
@@ -72,7 +75,7 @@ struct rt_engine {
 };
 
 enum { RT_PREFILL_TOKENS = 512 }; /* of waiting prefixes, a step */
-enum { RT_UNHELD = -2 };          /* of an entry: this path is not given to the cache */
+enum { RT_UNHELD = INT_MIN };          /* of an entry: this path is not given to the cache */
 
 bool rt_engine_thinks(const rt_request *request);
 /* Adds a sampled token to the slot; returns enum rt_end when it completes, else −1. */

@@ -90,7 +90,7 @@ static void expect_trained(rt_trainer *trainer, const int32_t *prefix, int prefi
         lengths[i] = prefix_count + c[i].ids_count;
         rows[i] = row_of[i];
     }
-    assert_true(rt_trainer_plan(trainer, sequences, lengths, count, rows, NULL) > 0);
+    assert_true(rt_trainer_plan(trainer, sequences, lengths, NULL, count, rows, NULL) > 0);
     for (int i = 0; i < count; i++)
         for (int t = 0; t < c[i].ids_count; t++)
             entries[entries_count++] = (rt_entry){row_of[i][prefix_count + t - 1], c[i].ids[t]};
@@ -118,7 +118,7 @@ static void check_trained(int dtype, int threads, bool recompute, double tempera
         for (int j = 0; j < 8; j++)
             trajectories[i][j] = (uint64_t)(100 * i + j);
         assert_int_equal(rt_engine_submit(engine, (uint64_t)i, prefix[i], counts[i],
-                                          trajectories[i], 8, 0, &s, NULL), RT_OK);
+                                          trajectories[i], 8, 0, -1, &s, NULL), RT_OK);
     }
     assert_int_equal(drain(engine, c, 32), 32);
     for (int i = 0; i < 4; i++)
@@ -160,7 +160,7 @@ static void submit_many(rt_engine *engine, int from, int to)
         testing_ids(prefix, length, 94, r);
         for (int j = 0; j < count; j++)
             trajectories[j] = r * 8 + (uint64_t)j;
-        assert_int_equal(rt_engine_submit(engine, r, prefix, length, trajectories, count, 0, &s,
+        assert_int_equal(rt_engine_submit(engine, r, prefix, length, trajectories, count, 0, -1, &s,
                                           NULL), RT_OK);
     }
 }
@@ -216,7 +216,7 @@ static rt_completion complete(rt_engine *engine, const rt_tokenizer *tokenizer,
     uint64_t trajectory = 7;
     rt_completion c;
     testing_ids(prefix, 20, 94, 5);
-    assert_int_equal(rt_engine_submit(engine, 1, prefix, 20, &trajectory, 1, thoughts_before, s,
+    assert_int_equal(rt_engine_submit(engine, 1, prefix, 20, &trajectory, 1, thoughts_before, -1, s,
                                       NULL), RT_OK);
     assert_int_equal(drain(engine, &c, 1), 1);
     rt_buf_clear(text);
@@ -358,33 +358,33 @@ static void test_ends_and_errors(void **state)
     uint64_t ids[2] = {1, 2};
     rt_completion c[8];
     rt_sampling s = plain(1, 50);
-    assert_int_equal(rt_engine_submit(engine, 1, prefix, 257, ids, 1, 0, &s, &err), RT_ERR_LIMIT);
+    assert_int_equal(rt_engine_submit(engine, 1, prefix, 257, ids, 1, 0, -1, &s, &err), RT_ERR_LIMIT);
     assert_non_null(strstr(err.message, "257"));
     assert_non_null(strstr(err.message, "256"));
-    assert_int_equal(rt_engine_submit(engine, 1, prefix, 256, ids, 2, 0, &s, &err), RT_OK);
+    assert_int_equal(rt_engine_submit(engine, 1, prefix, 256, ids, 2, 0, -1, &s, &err), RT_OK);
     assert_int_equal(drain(engine, c, 8), 2);
     assert_int_equal(c[0].end, RT_END_CONTEXT);
     assert_int_equal(c[0].ids_count, 0);
-    assert_int_equal(rt_engine_submit(engine, 2, prefix, 250, ids, 2, 0, &s, &err), RT_OK);
+    assert_int_equal(rt_engine_submit(engine, 2, prefix, 250, ids, 2, 0, -1, &s, &err), RT_OK);
     assert_int_equal(drain(engine, c, 8), 2);
     assert_int_equal(c[1].end, RT_END_CONTEXT);
     assert_int_equal(c[1].ids_count, 6);
     free_all(c, 2);
     s.max_tokens = 0;
-    assert_int_equal(rt_engine_submit(engine, 3, prefix, 2, ids, 1, 0, &s, &err), RT_ERR_USAGE);
+    assert_int_equal(rt_engine_submit(engine, 3, prefix, 2, ids, 1, 0, -1, &s, &err), RT_ERR_USAGE);
     s.max_tokens = 5;
     s.top_p = 0;
-    assert_int_equal(rt_engine_submit(engine, 3, prefix, 2, ids, 1, 0, &s, &err), RT_ERR_USAGE);
+    assert_int_equal(rt_engine_submit(engine, 3, prefix, 2, ids, 1, 0, -1, &s, &err), RT_ERR_USAGE);
     s.top_p = 1;
     s.delimiter = "x";
-    assert_int_equal(rt_engine_submit(engine, 3, prefix, 2, ids, 1, 0, &s, &err), RT_ERR_USAGE);
+    assert_int_equal(rt_engine_submit(engine, 3, prefix, 2, ids, 1, 0, -1, &s, &err), RT_ERR_USAGE);
     s.delimiter = NULL;
     prefix[1] = 94;
-    assert_int_equal(rt_engine_submit(engine, 3, prefix, 2, ids, 1, 0, &s, &err), RT_ERR_INPUT);
+    assert_int_equal(rt_engine_submit(engine, 3, prefix, 2, ids, 1, 0, -1, &s, &err), RT_ERR_INPUT);
     prefix[1] = 0;
     rt_engine_free(&engine);
     engine = engine_open(&n, NULL, 4, 64);
-    assert_int_equal(rt_engine_submit(engine, 3, prefix, 60, ids, 1, 0, &s, &err), RT_ERR_LIMIT);
+    assert_int_equal(rt_engine_submit(engine, 3, prefix, 60, ids, 1, 0, -1, &s, &err), RT_ERR_LIMIT);
     assert_non_null(strstr(err.message, "cache_tokens"));
     rt_engine_free(&engine);
     testing_close(&n);
@@ -404,7 +404,7 @@ static void test_eos_ends_and_is_kept(void **state)
     s.ignore_eos = false;
     for (int i = 0; i < 64; i++)
         ids[i] = (uint64_t)i;
-    assert_int_equal(rt_engine_submit(engine, 1, prefix, 3, ids, 64, 0, &s, NULL), RT_OK);
+    assert_int_equal(rt_engine_submit(engine, 1, prefix, 3, ids, 64, 0, -1, &s, NULL), RT_OK);
     assert_int_equal(drain(engine, c, 64), 64);
     for (int i = 0; i < 64; i++) {
         for (int t = 0; t + 1 < c[i].ids_count; t++)
@@ -440,15 +440,15 @@ static void test_cancel_and_new_weights(void **state)
     int32_t prefix[30];
     rt_sampling s = plain(1, 40);
     testing_ids(prefix, 30, 94, 6);
-    assert_int_equal(rt_engine_submit(engine, 90, prefix, 30, &id, 1, 0, &s, NULL), RT_OK);
+    assert_int_equal(rt_engine_submit(engine, 90, prefix, 30, &id, 1, 0, -1, &s, NULL), RT_OK);
     assert_int_equal(drain(engine, &before, 1), 1);
     testing_randomize(n.weights, 4);
     rt_net_set(n.net, n.weights);
     rt_engine_weights_changed(engine);
-    assert_int_equal(rt_engine_submit(engine, 91, prefix, 30, &id, 1, 0, &s, NULL), RT_OK);
+    assert_int_equal(rt_engine_submit(engine, 91, prefix, 30, &id, 1, 0, -1, &s, NULL), RT_OK);
     assert_int_equal(drain(engine, &after, 1), 1);
     rt_engine *fresh = engine_open(&n, NULL, 2, 0);
-    assert_int_equal(rt_engine_submit(fresh, 91, prefix, 30, &id, 1, 0, &s, NULL), RT_OK);
+    assert_int_equal(rt_engine_submit(fresh, 91, prefix, 30, &id, 1, 0, -1, &s, NULL), RT_OK);
     assert_int_equal(drain(fresh, c, 1), 1);
     assert_memory_equal(c[0].logprobs, after.logprobs, 40 * sizeof(float));
     assert_memory_not_equal(before.logprobs, after.logprobs, 40 * sizeof(float));
@@ -476,7 +476,7 @@ static void test_broken_weights_are_an_error(void **state)
     rt_sampling s = plain(1, 4);
     ((float *)n.weights->data)[94 * 40 + 3] = 0.0f / 0.0f;
     rt_net_set(n.net, n.weights);
-    assert_int_equal(rt_engine_submit(engine, 1, prefix, 2, &id, 1, 0, &s, NULL), RT_OK);
+    assert_int_equal(rt_engine_submit(engine, 1, prefix, 2, &id, 1, 0, -1, &s, NULL), RT_OK);
     assert_int_equal(rt_engine_step(engine, &err), RT_ERR_MATH);
     rt_engine_free(&engine);
     testing_close(&n);

@@ -55,6 +55,8 @@ void rt_forest_free(rt_forest **forest)
     rt_free(f->pages_free);
     rt_free(f->pages_refs);
     rt_free(f->pages_kept);
+    rt_free(f->spans);
+    rt_free(f->pass_spans);
     rt_free(f);
     *forest = NULL;
 }
@@ -147,7 +149,7 @@ void rt_forest_share_page(rt_forest *f, int index, int at, int32_t page)
 
 /* ---- nodes ---- */
 
-int rt_forest_fork_pages(rt_forest *f, const int32_t *table, int pages)
+int rt_forest_fork_pages(rt_forest *f, int adapter, const int32_t *table, int pages)
 {
     int index = node_take(f);
     rt_node *node = &f->nodes[index];
@@ -157,6 +159,7 @@ int rt_forest_fork_pages(rt_forest *f, const int32_t *table, int pages)
         rt_forest_page_ref(f, table[i]);
     }
     node->length = pages * RT_PAGE;
+    node->adapter = adapter;
     node->owned_from = node->table_count = pages;
     node->live = true;
     return index;
@@ -186,10 +189,16 @@ int rt_forest_fork(rt_forest *f, int parent, int keep)
         return RT_ERR_LIMIT;
     /* the parent's table stays where it is when the list of nodes moves */
     const int32_t *table = parent < 0 ? NULL : f->nodes[parent].table;
-    int index = rt_forest_fork_pages(f, table, full);
+    int index = rt_forest_fork_pages(f, parent < 0 ? -1 : f->nodes[parent].adapter, table, full);
     if (slots > 0)
         rt_forest_copy_page(f, index, table[full], slots);
     return index;
+}
+
+int rt_forest_root(rt_forest *f, int adapter)
+{
+    RT_ASSERT(adapter >= -1 && adapter < rt_net_adapters(f->net));
+    return rt_forest_fork_pages(f, adapter, NULL, 0);
 }
 
 void rt_forest_release(rt_forest *f, int index)

@@ -22,6 +22,8 @@ static void buffers_alloc(rt_forest *f, int rows)
     f->b.gate_up = rt_net_floats(ops, r * 2 * (size_t)a->f);
     f->b.act = rt_net_floats(ops, r * (size_t)a->f);
     f->ids = ops->alloc(ops, r * sizeof(int32_t));
+    if (f->net->lora != NULL)
+        f->u = rt_net_floats(ops, r * (size_t)rt_lora_rank_columns(f->net));
 }
 
 int rt_forest_buffers_new(rt_forest *f, rt_error *err)
@@ -53,6 +55,8 @@ void rt_forest_buffers_free(rt_forest *f)
         ops->free(ops, f->ids);
     }
     rows_free(f);
+    if (f->u != NULL)
+        ops->free(ops, f->u);
     if (f->tables != NULL)
         ops->free(ops, f->tables);
     rt_free(f->tables_host);
@@ -109,6 +113,27 @@ static int runs_check(const rt_forest *f, const rt_run *runs, int count, rt_erro
     return RT_OK;
 }
 
+/* Runs that stand together share their products with an adapter. */
+static void spans_place(rt_forest *f, const rt_run *runs, int count)
+{
+    if (f->net->lora == NULL)
+        return;
+    if (count > f->spans_capacity) {
+        rt_free(f->spans);
+        rt_free(f->pass_spans);
+        f->spans_capacity = RT_MAX(count, 2 * f->spans_capacity);
+        f->spans = rt_alloc(sizeof(rt_span) * (size_t)f->spans_capacity);
+        f->pass_spans = rt_alloc(sizeof(rt_span) * (size_t)f->spans_capacity);
+    }
+    f->spans_count = 0;
+    int row = 0;
+    for (int i = 0; i < count; i++) {
+        int adapter = f->nodes[runs[i].node].adapter;
+        f->spans_count = rt_span_add(f->spans, f->spans_count, row, runs[i].count, adapter);
+        row += runs[i].count;
+    }
+}
+
 /* Lengthens the nodes and writes, for every row, its position and its path's page table. */
 static void rows_place(rt_forest *f, const rt_run *runs, int count)
 {
@@ -148,6 +173,7 @@ int rt_forest_forward(rt_forest *f, const rt_run *runs, int runs_count, rt_error
     if (rc < 0)
         return rc;
     rows_place(f, runs, runs_count);
+    spans_place(f, runs, runs_count);
     rt_net *net = f->net;
     rt_ops *ops = net->ops;
     const rt_arch *a = &net->arch;
@@ -156,11 +182,14 @@ int rt_forest_forward(rt_forest *f, const rt_run *runs, int runs_count, rt_error
         const rt_row *at = f->at + from;
         ops->upload(ops, f->ids, f->ids_host + from, sizeof(int32_t) * (size_t)rows);
         ops->embed(ops, f->b.x, f->ids, net->embed, rows);
+        const rt_lora_rows lora = {
+            .spans = f->pass_spans, .u = f->u,
+            .count = rt_span_cut(f->spans, f->spans_count, from, rows, f->pass_spans)};
         for (int l = 0; l < a->layers; l++) {
             rt_kv_view kv = f->kv;
             kv.layer = l;
-            rt_layer_qkv(net, l, &f->b, &kv, at, rows);
-            rt_layer_rest(net, l, &f->b, &kv, at, rows, f->b.x);
+            rt_layer_qkv(net, l, &f->b, &kv, at, rows, &lora);
+            rt_layer_rest(net, l, &f->b, &kv, at, rows, &lora, f->b.x);
         }
         ops->rmsnorm(ops, f->hidden + (size_t)from * (size_t)a->d, f->b.rstd1, f->b.x, net->norm,
                      rows, a->d, a->norm_eps);

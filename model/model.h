@@ -145,6 +145,60 @@ void rt_net_set_tensor(rt_net *net, const rt_tensor *tensor, const void *words);
 void rt_net_free(rt_net **net);
 const rt_arch *rt_net_arch(const rt_net *net);
 
+/* ---- adapters: low-rank pairs beside linear layers (LoRA, Hu et al. 2021) ----------------------- */
+
+enum rt_target {
+    RT_LORA_Q, RT_LORA_K, RT_LORA_V, RT_LORA_O, RT_LORA_GATE, RT_LORA_UP, RT_LORA_DOWN,
+    RT_LORA_TARGETS
+};
+enum { RT_LORA_ATTENTION = 0x0f, RT_LORA_MLP = 0x70, RT_ADAPTERS_MAX = 64 };
+
+/* y = W·x + alpha/rank · B·(A·x) for every target layer. */
+typedef struct rt_lora {
+    int rank;
+    double alpha;
+    unsigned targets;           /* bit t: enum rt_target */
+} rt_lora;
+bool rt_lora_of(const rt_config *config, rt_lora *lora); /* learner.lora; false: rank 0 */
+
+/* `count` adapters of one base. Their weights are one flat f32 vector with a tensor table, as a
+ * model's are (adapters, then layers, then targets ascending, A (rank, in) before B (out, rank);
+ * names "adapter.0.model.layers.0.self_attn.q_proj.lora_A.weight"), so that broadcasts, gradients,
+ * optimizer state and hashes treat them alike. */
+typedef struct rt_adapters {
+    rt_lora lora;
+    int count;
+    rt_weights *weights;
+} rt_adapters;
+int rt_adapters_new(rt_adapters **adapters, const rt_arch *arch, const rt_lora *lora, int count,
+                    rt_error *err); /* zeros */
+void rt_adapters_free(rt_adapters **adapters);
+size_t rt_adapters_stride(const rt_adapters *adapters); /* elements of one */
+/* A uniform in ±1/sqrt(in), a function of (seed, adapter, tensor); B zero: the base model. */
+void rt_adapters_randomize(rt_adapters *adapters, uint64_t seed);
+/* base (f32) becomes W + alpha/rank · B·A. */
+void rt_adapters_merge(rt_weights *base, const rt_adapters *adapters, int adapter);
+/* PEFT folders (adapter_config.json, adapter_model.safetensors), one an adapter. Those loaded
+ * together must agree in rank, alpha and targets; arch is that of their base. What is not plain
+ * LoRA, or of another base, is refused with a sentence. */
+bool rt_peft_is(const char *path);
+int rt_peft_load(rt_adapters **adapters, const rt_arch *arch, const char *const *dirs, int count,
+                 rt_error *err);
+/* base: written as base_model_name_or_path. */
+int rt_peft_save(const rt_adapters *adapters, int adapter, double dropout, const char *base,
+                 const char *dir, rt_error *err);
+/* The PEFT folder behind path: itself, or that in a run or checkpoint that trained one adapter. Empty:
+ * path is no adapter. */
+int rt_peft_resolve(const char *path, rt_buf *dir, rt_error *err);
+/* What the folder says its base is, made readable from here: as it stands, or beside the folder. */
+int rt_peft_base(const char *dir, rt_buf *base, rt_error *err);
+
+/* Room for adapters in a net, before forests and trainers are made of it; then their weights, now
+ * and whenever they change. Without it, or for rows with adapter −1, the net is its base. */
+int rt_net_open_adapters(rt_net *net, const rt_lora *lora, int count, rt_error *err);
+void rt_net_set_adapters(rt_net *net, const rt_weights *adapters);
+int rt_net_adapters(const rt_net *net); /* how many; 0: none */
+
 /* ---- forest: runs of tokens with parents, K/V pages owned by nodes ------------------------------ */
 
 /* A forest of token runs in a page pool. Node 0…; a node continues a token of its parent. Pages
@@ -158,13 +212,17 @@ void rt_forest_clear(rt_forest *forest);
 /* New node continuing `parent` (−1: a root) after its first `keep` tokens counted from the root
  * (−1: after its last). Negative result: RT_ERR_LIMIT when pages or nodes are short. */
 int rt_forest_fork(rt_forest *forest, int parent, int keep);
+/* A root whose tokens, and those of all nodes that continue it, are computed with this adapter (−1:
+ * off, which rt_forest_fork's roots are). */
+int rt_forest_root(rt_forest *forest, int adapter);
 void rt_forest_release(rt_forest *forest, int node); /* its children stay */
 int rt_forest_length(const rt_forest *forest, int node);   /* tokens from the root */
 int64_t rt_forest_free_tokens(const rt_forest *forest);    /* room left, whole pages */
 
 /* Appends ids to nodes and computes them. One run = one node's new tokens; a node occurs once.
  * hidden (R, D) of all rows after the final norm stays inside; logits for chosen rows are
- * got with rt_forest_logits. A row's bits depend only on its path and the weights. */
+ * got with rt_forest_logits. A row's bits depend only on its path, its adapter and the weights: rows
+ * of several adapters, and of none, go in one call. */
 typedef struct rt_run {
     int node;
     const int32_t *ids;
@@ -185,14 +243,19 @@ typedef struct rt_entry {
 typedef struct rt_trainer rt_trainer;
 int rt_trainer_new(rt_trainer **trainer, rt_net *net, int64_t tokens_max, bool recompute, rt_error *err);
 void rt_trainer_free(rt_trainer **trainer);
-/* sequences[i] = ids of length lengths[i]; returns the number of distinct rows after sharing and
- * fills row_of[i][t] (the caller's memory, lengths[i] each). */
+/* sequences[i] = ids of length lengths[i], computed with adapters[i] (−1: off; NULL: all off);
+ * returns the number of distinct rows after sharing and fills row_of[i][t] (the caller's memory,
+ * lengths[i] each). Only sequences of one adapter share. */
 int rt_trainer_plan(rt_trainer *trainer, const int32_t *const *sequences, const int32_t *lengths,
-                    int count, int32_t **row_of, rt_error *err);
+                    const int *adapters, int count, int32_t **row_of, rt_error *err);
+/* Drops this share of the adapters' inputs in the forwards (and their backwards) that follow, 0: none.
+ * What is dropped is a function of (seed, a row's path, layer, group of layers with one input). */
+void rt_trainer_set_dropout(rt_trainer *trainer, double share, uint64_t seed);
 /* Forward over the planned rows; logprob[e] at temperature. keep: saves what backward needs. */
 int rt_trainer_forward(rt_trainer *trainer, const rt_entry *entries, int count, float temperature,
                        bool keep, float *logprob, rt_error *err);
-/* Adds the gradient of Σ g[e]·logprob[e] to grad (flat f32, canonical order). */
+/* Adds the gradient of Σ g[e]·logprob[e] to grad (flat f32, canonical order): of all weights, or,
+ * where the net has adapters, of these alone. */
 int rt_trainer_backward(rt_trainer *trainer, const rt_entry *entries, const float *g, int count,
                         float temperature, float *grad, rt_error *err);
 /* logits (V) of one planned row after forward (verify). */
@@ -250,9 +313,9 @@ int rt_engine_new(rt_engine **engine, rt_net *net, const rt_tokenizer *tokenizer
                   int64_t cache_tokens, rt_error *err);
 void rt_engine_free(rt_engine **engine);
 /* Queues n = count completions of one prefix (computed once), sampled as trajectories[i]. Copies
- * all. thoughts_before: complete thoughts already in the prefix (they count). */
+ * all. thoughts_before: complete thoughts already in the prefix (they count). adapter −1: off. */
 int rt_engine_submit(rt_engine *engine, uint64_t request, const int32_t *prefix, int prefix_count,
-                     const uint64_t *trajectories, int count, int thoughts_before,
+                     const uint64_t *trajectories, int count, int thoughts_before, int adapter,
                      const rt_sampling *sampling, rt_error *err);
 /* One batch of work: a piece of prefill and one token for each active sequence. Returns the number of
  * sequences active or waiting after it, or a negative error. */

@@ -22,6 +22,9 @@ static bool holds(const char *dir, const char *name)
 
 static bool is_complete(const char *dir)
 {
+    if (holds(dir, "adapter-0/adapter_model.safetensors")) { /* a checkpoint of adapters */
+        return true;
+    }
     return holds(dir, "config.json") &&
            (holds(dir, "model.safetensors") || holds(dir, "model.safetensors.index.json"));
 }
@@ -86,6 +89,23 @@ int rt_model_resolve(const char *path, rt_buf *resolved, rt_error *err)
                               "yet: let the run go on until it has saved one", path);
 }
 
+int rt_peft_resolve(const char *path, rt_buf *dir, rt_error *err)
+{
+    rt_buf resolved = {0};
+    rt_buf_clear(dir);
+    int code = rt_model_resolve(path, &resolved, err);
+    if (code == RT_OK && rt_peft_is(resolved.data)) {
+        rt_buf_addf(dir, "%s", resolved.data);
+    } else if (code == RT_OK && holds(resolved.data, "adapter-1")) {
+        code = rt_fail(err, RT_ERR_INPUT, "%s holds several adapters; name one of them, such as "
+                       "%s/adapter-0", path, resolved.data);
+    } else if (code == RT_OK && holds(resolved.data, "adapter-0")) {
+        rt_buf_addf(dir, "%s/adapter-0", resolved.data);
+    }
+    rt_buf_free(&resolved);
+    return code;
+}
+
 /* Resolves path; then *gguf is open for a file and NULL for a folder. */
 static int open_model(const char *path, rt_buf *resolved, rt_gguf **gguf, rt_error *err)
 {
@@ -93,6 +113,10 @@ static int open_model(const char *path, rt_buf *resolved, rt_gguf **gguf, rt_err
     int code = rt_model_resolve(path, resolved, err);
     if (code != RT_OK || holds(resolved->data, "config.json")) {
         return code;
+    }
+    if (rt_peft_is(resolved->data) || holds(resolved->data, "adapter-0")) {
+        return rt_fail(err, RT_ERR_INPUT, "%s holds an adapter and no whole model; retake export "
+                       "--merge makes one of it and its base", path);
     }
     if (is_folder(path)) {
         return rt_fail(err, RT_ERR_INPUT, "%s holds no config.json: MODEL is a Hugging Face "

@@ -135,6 +135,7 @@ void rt_net_free(rt_net **net)
     packed_drop(ops, n->head);
     ops->free(ops, n->norm);
     ops->free(ops, n->frequencies);
+    rt_net_lora_free(n);
     rt_free(n->staging);
     rt_free(n->layers);
     rt_free(n);
@@ -241,7 +242,7 @@ void rt_net_set(rt_net *net, const rt_weights *weights)
 /* ---- one layer ------------------------------------------------------------------------------ */
 
 void rt_layer_qkv(const rt_net *net, int layer, const rt_layer_buffers *b, const rt_kv_view *kv,
-                  const rt_row *at, int rows)
+                  const rt_row *at, int rows, const rt_lora_rows *lora)
 {
     const rt_arch *a = &net->arch;
     const rt_layer *w = &net->layers[layer];
@@ -249,13 +250,14 @@ void rt_layer_qkv(const rt_net *net, int layer, const rt_layer_buffers *b, const
     int q = rt_q_size(a), qkv = rt_qkv_size(a);
     ops->rmsnorm(ops, b->h1, b->rstd1, b->x, w->norm_attention, rows, a->d, a->norm_eps);
     ops->matmul(ops, b->qkv, qkv, b->h1, a->d, w->qkv, rows, false);
+    rt_lora_forward(net, layer, RT_GROUP_QKV, lora, b->qkv, qkv, b->h1);
     /* k stands right after q, so one call rotates the heads of both */
     ops->rope(ops, b->qkv, qkv, a->heads + a->kv_heads, &net->rope, at, rows, 1);
     ops->kv_store(ops, kv, b->qkv + q, b->qkv + q + rt_kv_size(a), qkv, at, rows);
 }
 
 void rt_layer_rest(const rt_net *net, int layer, const rt_layer_buffers *b, const rt_kv_view *kv,
-                   const rt_row *at, int rows, float *out)
+                   const rt_row *at, int rows, const rt_lora_rows *lora, float *out)
 {
     const rt_arch *a = &net->arch;
     const rt_layer *w = &net->layers[layer];
@@ -264,12 +266,15 @@ void rt_layer_rest(const rt_net *net, int layer, const rt_layer_buffers *b, cons
     size_t count = (size_t)rows * (size_t)d;
     ops->attention(ops, b->att, q, b->stats, b->qkv, rt_qkv_size(a), a->heads, kv, at, rows);
     ops->matmul(ops, b->mid, d, b->att, q, w->o, rows, false);
+    rt_lora_forward(net, layer, RT_GROUP_O, lora, b->mid, d, b->att);
     ops->add(ops, b->mid, b->x, count);
     ops->rmsnorm(ops, b->h2, b->rstd2, b->mid, w->norm_mlp, rows, d, a->norm_eps);
     ops->matmul(ops, b->gate_up, 2 * a->f, b->h2, d, w->gate_up, rows, false);
+    rt_lora_forward(net, layer, RT_GROUP_GATE_UP, lora, b->gate_up, 2 * a->f, b->h2);
     ops->swiglu(ops, b->act, b->gate_up, rows, a->f);
     if (out == NULL)
         return;
     ops->matmul(ops, out, d, b->act, a->f, w->down, rows, false);
+    rt_lora_forward(net, layer, RT_GROUP_DOWN, lora, out, d, b->act);
     ops->add(ops, out, b->mid, count);
 }

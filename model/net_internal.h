@@ -8,6 +8,7 @@
 #ifndef RT_NET_INTERNAL_H
 #define RT_NET_INTERNAL_H
 
+#include "model/adapter.h"
 #include "model/model.h"
 
 /* Element offsets of one layer's tensors in the flat parameter vector. */
@@ -36,6 +37,7 @@ struct rt_net {
     float *frequencies; // (S/2), backend memory
     rt_rope rope;
     float *staging;   // (D), host: norm words widened before upload
+    rt_net_lora *lora; /* NULL: no adapters */
 };
 
 const rt_packed *rt_net_head(const rt_net *net);
@@ -65,18 +67,19 @@ typedef struct rt_layer_buffers {
     float *gate_up, *act; // (R, 2F), (R, F)
 } rt_layer_buffers;
 
-/* First half: norm, q k v, rotation, K/V into the pages of kv. */
+/* First half: norm, q k v, rotation, K/V into the pages of kv. lora NULL: adapters are off. */
 void rt_layer_qkv(const rt_net *net, int layer, const rt_layer_buffers *b, const rt_kv_view *kv,
-                  const rt_row *at, int rows);
+                  const rt_row *at, int rows, const rt_lora_rows *lora);
 /* Second half: attention, its residual, the MLP up to act; and, when out is not NULL,
  * out = mid + down(act). */
 void rt_layer_rest(const rt_net *net, int layer, const rt_layer_buffers *b, const rt_kv_view *kv,
-                   const rt_row *at, int rows, float *out);
+                   const rt_row *at, int rows, const rt_lora_rows *lora, float *out);
 
 /* ---- forest -------------------------------------------------------------------------------- */
 
 typedef struct rt_node {
     int length;          /* tokens from the root */
+    int adapter;         /* −1: off */
     bool live;
     int32_t *table;      /* table[p] = page of positions 16p… of the whole path */
     int table_capacity, table_count;
@@ -106,12 +109,16 @@ struct rt_forest {
     int32_t *ids_host;   // (rows_capacity)
     int32_t *tables, *tables_host;
     size_t tables_capacity;
+    /* adapters: of all rows, and of those of one pass */
+    rt_span *spans, *pass_spans; // (spans_capacity)
+    int spans_count, spans_capacity;
+    float *u;            // (pass_rows, rank columns), backend memory; NULL: the net has none
 };
 
 int rt_forest_pages_free(const rt_forest *forest);
 int rt_forest_pages_owned(const rt_forest *forest, int node);
 /* A new node of `pages` full pages of another path; it shares them. */
-int rt_forest_fork_pages(rt_forest *forest, const int32_t *table, int pages);
+int rt_forest_fork_pages(rt_forest *forest, int adapter, const int32_t *table, int pages);
 /* Lengthens a node that ends with a page by a copy of the first slots of `page`. One page must be
  * free. */
 void rt_forest_copy_page(rt_forest *forest, int node, int32_t page, int slots);

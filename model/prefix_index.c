@@ -5,7 +5,7 @@
 
 void rt_prefix_init(rt_prefix_index *x, rt_forest *forest)
 {
-    *x = (rt_prefix_index){.forest = forest, .root = -1, .newest = -1, .oldest = -1};
+    *x = (rt_prefix_index){.forest = forest, .newest = -1, .oldest = -1};
 }
 
 void rt_prefix_clear(rt_prefix_index *x)
@@ -13,7 +13,9 @@ void rt_prefix_clear(rt_prefix_index *x)
     for (int e = x->newest; e >= 0; e = x->entries[e].older)
         rt_forest_page_drop(x->forest, x->entries[e].page);
     x->used = x->unused_count = x->count = 0;
-    x->root = x->newest = x->oldest = -1;
+    x->newest = x->oldest = -1;
+    for (int i = 0; i < x->roots_count; i++)
+        x->roots[i] = -1;
 }
 
 void rt_prefix_drop(rt_prefix_index *x)
@@ -22,13 +24,23 @@ void rt_prefix_drop(rt_prefix_index *x)
     rt_free(x->entries);
     rt_free(x->tokens);
     rt_free(x->unused);
+    rt_free(x->roots);
 }
 
 /* ---- lists ---- */
 
 static int *first_child(rt_prefix_index *x, int parent)
 {
-    return parent < 0 ? &x->root : &x->entries[parent].child;
+    if (parent >= 0)
+        return &x->entries[parent].child;
+    int begin = -1 - parent;
+    if (begin >= x->roots_count) {
+        size_t old = (size_t)x->roots_count * sizeof(int), now = (size_t)(begin + 1) * sizeof(int);
+        x->roots = rt_realloc(x->roots, old, now);
+        while (x->roots_count <= begin)
+            x->roots[x->roots_count++] = -1;
+    }
+    return &x->roots[begin];
 }
 
 static void use_remove(rt_prefix_index *x, int e)
@@ -114,10 +126,11 @@ static int closest_child(rt_prefix_index *x, int parent, const int32_t *ids, int
     return best;
 }
 
-int rt_prefix_match(rt_prefix_index *x, const int32_t *ids, int count, int32_t *table, int *entry)
+int rt_prefix_match(rt_prefix_index *x, int adapter, const int32_t *ids, int count, int32_t *table,
+                    int *entry)
 {
-    int length = 0, shared = RT_PAGE, last = -1;
-    *entry = -1;
+    int length = 0, shared = RT_PAGE, last = rt_prefix_begin(adapter);
+    *entry = last;
     for (int page = 0; shared == RT_PAGE && length < count; page++) {
         int e = closest_child(x, last, ids + length, RT_MIN(count - length, RT_PAGE), &shared);
         if (e < 0)

@@ -47,7 +47,7 @@ static void path_draw(world *w, uint64_t stream)
 /* Pages for a path as a node that computes it has them, held by the index; the node stays. */
 static int path_hold(world *w, const int32_t *ids, int length)
 {
-    int node = rt_forest_fork(w->forest, -1, -1), entry = -1;
+    int node = rt_forest_fork(w->forest, -1, -1), entry = rt_prefix_begin(-1);
     assert_true(rt_forest_reserve(w->forest, node, length));
     for (int at = 0; at < length; at += RT_PAGE) {
         int count = RT_MIN(length - at, RT_PAGE), page = at / RT_PAGE;
@@ -89,12 +89,12 @@ static void test_finds_the_longest(void **state)
         w.count--;
         const int32_t *ids = w.ids[w.count];
         int length = w.lengths[w.count];
-        int found = rt_prefix_match(&w.index, ids, length, table, &entry);
+        int found = rt_prefix_match(&w.index, -1, ids, length, table, &entry);
         assert_int_equal(found, longest_shared(&w, ids, length));
         assert_int_equal(rt_prefix_depth(&w.index, entry), found / RT_PAGE);
         rt_forest_release(w.forest, path_hold(&w, ids, length));
         w.count++;
-        assert_int_equal(rt_prefix_match(&w.index, ids, length, table, &entry), length);
+        assert_int_equal(rt_prefix_match(&w.index, -1, ids, length, table, &entry), length);
     }
     /* all that is held is idle, and all can be freed */
     assert_int_equal(w.forest->pages_idle, w.index.count);
@@ -128,7 +128,7 @@ static void test_evicts_only_idle_pages(void **state)
     assert_int_equal(w.forest->pages_idle, 0);
     for (int i = 0; i < PATHS; i += 2) {
         int full = w.lengths[i] / RT_PAGE;
-        assert_true(rt_prefix_match(&w.index, w.ids[i], w.lengths[i], table, &entry) / RT_PAGE >=
+        assert_true(rt_prefix_match(&w.index, -1, w.ids[i], w.lengths[i], table, &entry) / RT_PAGE >=
                     full);
         assert_memory_equal(table, w.forest->nodes[nodes[i]].table, sizeof(int32_t) * (size_t)full);
         rt_forest_release(w.forest, nodes[i]);
@@ -148,7 +148,7 @@ static void test_the_last_used_survives(void **state)
             ids[i][t] = 10 * i + 1;
         rt_forest_release(w.forest, path_hold(&w, ids[i], 48));
     }
-    assert_int_equal(rt_prefix_match(&w.index, ids[0], 48, table, &entry), 48);
+    assert_int_equal(rt_prefix_match(&w.index, -1, ids[0], 48, table, &entry), 48);
     /* 9 pages: path 1 was used first, then 2, then 0; each goes from its end */
     static const int want[10][3] = {{48, 48, 48}, {48, 32, 48}, {48, 16, 48}, {48, 0, 48},
                                     {48, 0, 32}, {48, 0, 16}, {48, 0, 0}, {32, 0, 0}, {16, 0, 0},
@@ -156,7 +156,7 @@ static void test_the_last_used_survives(void **state)
     for (int i = 1; i < 10; i++) {
         assert_true(rt_prefix_evict(&w.index));
         for (int p = 1; p < 4; p++) /* path 0 last: looking is using */
-            assert_int_equal(rt_prefix_match(&w.index, ids[p % 3], 48, table, &entry),
+            assert_int_equal(rt_prefix_match(&w.index, -1, ids[p % 3], 48, table, &entry),
                              want[i][p % 3]);
     }
     world_close(&w);

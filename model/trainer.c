@@ -40,6 +40,7 @@ static void plan_alloc(rt_trainer *t)
     t->sibling = rt_alloc(ints);
     t->segment_of = rt_alloc(ints);
     t->position = rt_alloc(ints);
+    t->adapter = rt_alloc(ints);
     t->logits_used = rt_alloc(ints);
     t->at_host = rt_alloc((size_t)t->rows_max * sizeof(rt_row));
     t->at = t->net->ops->alloc(t->net->ops, (size_t)t->rows_max * sizeof(rt_row));
@@ -74,6 +75,10 @@ static void pass_alloc(rt_trainer *t)
     t->firsts = ops->alloc(ops, ((size_t)t->chunk_rows + 1) * sizeof(int32_t));
     t->firsts_host = rt_alloc(((size_t)t->chunk_rows + 1) * sizeof(int32_t));
     t->lse = rt_net_floats(ops, r);
+    if (t->net->lora != NULL) {
+        t->u = rt_net_floats(ops, r * (size_t)rt_lora_rank_columns(t->net));
+        t->du = rt_net_floats(ops, r * (size_t)rt_lora_rank_columns(t->net));
+    }
 }
 
 int rt_trainer_new(rt_trainer **trainer, rt_net *net, int64_t tokens_max, bool recompute,
@@ -113,13 +118,15 @@ void rt_trainer_free(rt_trainer **trainer)
     void *backend[] = {t->at, t->act, t->ids, t->tables, t->kv, t->dkv, t->rstd,
                        t->hidden, t->dx, t->dh,
                        t->dqkv, t->datt, t->dgate_up, t->dact, t->logits, t->firsts, t->lse,
-                       t->targets, t->weights, t->logprobs};
+                       t->targets, t->weights, t->logprobs, t->u, t->du, t->dropout.dropped,
+                       t->dropout.mask};
     for (size_t i = 0; i < RT_COUNT(backend); i++)
         backend_free(ops, backend[i]);
     void *host[] = {t->segments, t->ids_host, t->parent, t->child, t->sibling, t->segment_of,
                     t->position, t->logits_used, t->at_host, t->tables_host, t->x, t->layers,
                     t->firsts_host, t->targets_host, t->weights_host, t->logprobs_host,
-                    t->entries.order, t->entries.used, t->entries.first};
+                    t->entries.order, t->entries.used, t->entries.first, t->adapter, t->spans,
+                    t->paths, t->dropout.mask_host};
     for (size_t i = 0; i < RT_COUNT(host); i++)
         rt_free(host[i]);
     rt_free(t);
@@ -158,19 +165,67 @@ rt_layer_buffers rt_trainer_layer(const rt_trainer *t, int layer)
     return b;
 }
 
+/* ---- adapters ---- */
+
+rt_lora_rows rt_trainer_lora(const rt_trainer *t)
+{
+    return (rt_lora_rows){.spans = t->spans, .count = t->spans_count, .u = t->u, .du = t->du,
+                          .dropout = &t->dropout};
+}
+
+/* A parent precedes its children. */
+static void paths_hash(rt_trainer *t)
+{
+    for (int r = 0; r < t->rows && t->paths != NULL; r++) {
+        uint64_t above = t->parent[r] < 0 ? (uint64_t)t->adapter[r] : t->paths[t->parent[r]];
+        t->paths[r] = rt_hash64(&t->ids_host[r], sizeof t->ids_host[r], above);
+    }
+}
+
+void rt_trainer_set_dropout(rt_trainer *t, double share, uint64_t seed)
+{
+    RT_ASSERT(share >= 0 && share < 1 && (share == 0 || t->net->lora != NULL));
+    t->dropout.share = share;
+    t->dropout.seed = seed;
+    if (share == 0 || t->paths != NULL)
+        return;
+    size_t floats = (size_t)t->rows_max * (size_t)rt_lora_width(t->net);
+    t->dropout.paths = t->paths = rt_alloc((size_t)t->rows_max * sizeof *t->paths);
+    t->dropout.dropped = rt_net_floats(t->net->ops, floats);
+    t->dropout.mask = rt_net_floats(t->net->ops, floats);
+    t->dropout.mask_host = rt_alloc(floats * sizeof(float));
+    paths_hash(t);
+}
+
+static void spans_plan(rt_trainer *t)
+{
+    t->spans_count = 0;
+    if (t->net->lora == NULL)
+        return;
+    if (t->segments_count > t->spans_capacity) {
+        rt_free(t->spans);
+        t->spans_capacity = RT_MAX(t->segments_count, 2 * t->spans_capacity);
+        t->spans = rt_alloc(sizeof(rt_span) * (size_t)t->spans_capacity);
+    }
+    for (int i = 0; i < t->segments_count; i++) {
+        const rt_segment *s = &t->segments[i];
+        t->spans_count = rt_span_add(t->spans, t->spans_count, s->first, s->count, s->adapter);
+    }
+}
+
 /* ---- the trie ---- */
 
-static int32_t child_find(const rt_trainer *t, int32_t row, int32_t id)
+static int32_t child_find(const rt_trainer *t, int adapter, int32_t row, int32_t id)
 {
     int32_t at = row < 0 ? t->roots : t->child[row];
-    while (at >= 0 && t->ids_host[at] != id)
+    while (at >= 0 && (t->ids_host[at] != id || t->adapter[at] != adapter))
         at = t->sibling[at];
     return at;
 }
 
 /* Rows are numbered in the order of insertion: a parent precedes its children and the rows of
  * one sequence ascend, which is the order all accumulations follow. */
-static int32_t child_add(rt_trainer *t, int32_t parent, int32_t id, int position)
+static int32_t child_add(rt_trainer *t, int adapter, int32_t parent, int32_t id, int position)
 {
     int32_t row = t->rows++;
     int32_t *list = parent < 0 ? &t->roots : &t->child[parent];
@@ -178,6 +233,7 @@ static int32_t child_add(rt_trainer *t, int32_t parent, int32_t id, int position
     t->parent[row] = parent;
     t->child[row] = -1;
     t->position[row] = position;
+    t->adapter[row] = adapter;
     t->sibling[row] = *list;
     *list = row;
     return row;
@@ -214,6 +270,7 @@ static void segment_add(rt_trainer *t, int first)
     s->first = first;
     s->count = t->rows - first;
     s->start = start;
+    s->adapter = t->adapter[first];
     s->table = t->tables_count;
     int pages = (start + s->count + RT_PAGE - 1) / RT_PAGE, full = start / RT_PAGE;
     int32_t *table = tables_take(t, pages);
@@ -245,6 +302,8 @@ static void plan_upload(rt_trainer *t)
     ops->upload(ops, t->at, t->at_host, sizeof(rt_row) * (size_t)t->rows);
     ops->upload(ops, t->ids, t->ids_host, sizeof(int32_t) * (size_t)t->rows);
     rt_trainer_pages(t, t->pages);
+    spans_plan(t);
+    paths_hash(t);
 }
 
 static int sequence_check(const rt_trainer *t, int index, const int32_t *ids, int length,
@@ -262,7 +321,7 @@ static int sequence_check(const rt_trainer *t, int index, const int32_t *ids, in
 }
 
 int rt_trainer_plan(rt_trainer *t, const int32_t *const *sequences, const int32_t *lengths,
-                    int count, int32_t **row_of, rt_error *err)
+                    const int *adapters, int count, int32_t **row_of, rt_error *err)
 {
     t->rows = t->segments_count = t->pages = 0;
     t->tables_count = 0;
@@ -272,9 +331,11 @@ int rt_trainer_plan(rt_trainer *t, const int32_t *const *sequences, const int32_
     for (int i = 0; i < count; i++) {
         int rc = sequence_check(t, i, sequences[i], lengths[i], err);
         int32_t row = -1;
+        int adapter = adapters != NULL ? adapters[i] : -1;
+        RT_ASSERT(adapter >= -1 && adapter < rt_net_adapters(t->net));
         int p = 0, first = t->rows;
         for (; rc == RT_OK && p < lengths[i]; p++) {
-            int32_t next = child_find(t, row, sequences[i][p]);
+            int32_t next = child_find(t, adapter, row, sequences[i][p]);
             if (next < 0)
                 break;
             row_of[i][p] = row = next;
@@ -287,7 +348,7 @@ int rt_trainer_plan(rt_trainer *t, const int32_t *const *sequences, const int32_
             return rc;
         }
         for (; p < lengths[i]; p++)
-            row_of[i][p] = row = child_add(t, row, sequences[i][p], p);
+            row_of[i][p] = row = child_add(t, adapter, row, sequences[i][p], p);
         if (t->rows > first)
             segment_add(t, first);
     }

@@ -13,6 +13,7 @@ typedef struct rt_segment {
     int start;          /* absolute position of the first row */
     size_t table;       /* offset of its path's page table in tables */
     int copy_from, copy_to, copy_slots; /* shared begin of its first page; 0 slots: none */
+    int adapter;        /* −1: off */
 } rt_segment;
 
 /* Entries in ascending row order; entries of one row stay in the caller's order. */
@@ -34,6 +35,7 @@ struct rt_trainer {
     int32_t *ids_host, *parent, *child, *sibling, *segment_of; /* (rows_max) */
     int32_t *position;
     int32_t roots;      /* first row without a parent; −1: none */
+    int *adapter;       /* (rows_max) of a row, −1: off */
     int32_t *tables_host;
     size_t tables_count, tables_capacity;
     /* backend copies of the plan */
@@ -48,6 +50,12 @@ struct rt_trainer {
     rt_layer_buffers *layers; /* one, or L when nothing is recomputed */
     float *act;         // (R, F), of the layer at work: backward makes it again from gate_up
     float *rstd, *hidden; // (R), (R, D) after the final norm
+    /* adapters; without any in the net all of it is NULL */
+    rt_span *spans;     // (spans_capacity)
+    int spans_count, spans_capacity;
+    float *u, *du;      // (R, rank columns)
+    rt_lora_dropout dropout; /* paths and buffers are made when it is first set */
+    uint64_t *paths;    // (rows_max)
     /* backward */
     float *dx, *dh, *dqkv, *datt, *dgate_up, *dact;
     /* logits in chunks */
@@ -68,12 +76,13 @@ rt_kv_view rt_trainer_kv(const rt_trainer *trainer, float *pool, int layer);
 /* Buffers of a layer; layer `l` has its own unless recompute is on. */
 rt_layer_buffers rt_trainer_layer(const rt_trainer *trainer, int layer);
 void rt_trainer_pages(rt_trainer *trainer, int pages);
+rt_lora_rows rt_trainer_lora(const rt_trainer *trainer);
 
 void rt_entries_plan(rt_trainer *trainer, const rt_entry *entries, int count);
 /* Log-probs of all entries from hidden. */
 void rt_trainer_logprobs(rt_trainer *trainer, const rt_entry *entries, float temperature,
                          float *logprob);
-/* dh (R, D) = d loss / d hidden; the head's gradient is added to grad. */
+/* dh (R, D) = d loss / d hidden; the head's gradient is added to grad, unless adapters are trained. */
 void rt_trainer_logits_backward(rt_trainer *trainer, const rt_entry *entries, const float *g,
                                 float temperature, float *grad);
 

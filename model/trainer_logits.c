@@ -162,7 +162,8 @@ void rt_trainer_logits_backward(rt_trainer *t, const rt_entry *entries, const fl
             const float *dlogits = t->logits + (size_t)i * (size_t)v;
             size_t row = (size_t)used[i] * (size_t)d;
             ops->matmul_dx(ops, t->dh + row, d, dlogits, v, rt_net_head(t->net), n, false);
-            ops->matmul_dw(ops, grad + t->net->head_at, dlogits, v, t->hidden + row, d, n, v, d);
+            if (t->net->lora == NULL)
+                ops->matmul_dw(ops, grad + t->net->head_at, dlogits, v, t->hidden + row, d, n, v, d);
         }
     }
 }

@@ -27,9 +27,10 @@ static void layer_forward(rt_trainer *t, int layer, float *out)
 {
     rt_layer_buffers b = rt_trainer_layer(t, layer);
     rt_kv_view kv = rt_trainer_kv(t, t->kv, layer);
-    rt_layer_qkv(t->net, layer, &b, &kv, t->at, t->rows);
+    rt_lora_rows lora = rt_trainer_lora(t);
+    rt_layer_qkv(t->net, layer, &b, &kv, t->at, t->rows, &lora);
     pages_copy(t, &kv);
-    rt_layer_rest(t->net, layer, &b, &kv, t->at, t->rows, out);
+    rt_layer_rest(t->net, layer, &b, &kv, t->at, t->rows, &lora, out);
 }
 
 int rt_trainer_forward(rt_trainer *t, const rt_entry *entries, int count, float temperature,
@@ -61,14 +62,23 @@ static void mlp_backward(rt_trainer *t, int layer, const rt_layer_buffers *b, fl
     const rt_arch *a = &t->net->arch;
     const rt_layer *w = &t->net->layers[layer];
     int d = a->d, f = a->f, rows = t->rows;
+    bool base = t->net->lora == NULL; /* what of it is frozen has no gradient to gather */
+    rt_lora_rows lora = rt_trainer_lora(t);
     ops->matmul_dx(ops, t->dact, f, t->dx, d, w->down, rows, false);
+    if (!base) {
+        ops->swiglu(ops, b->act, b->gate_up, rows, f);
+        rt_lora_backward(t->net, layer, RT_GROUP_DOWN, &lora, t->dx, d, b->act, t->dact, grad);
+    }
     ops->swiglu_backward(ops, t->dgate_up, b->act, t->dact, b->gate_up, rows, f);
-    ops->matmul_dw(ops, grad + w->at.down, t->dx, d, b->act, f, rows, d, f);
-    ops->matmul_dw(ops, grad + w->at.gate, t->dgate_up, 2 * f, b->h2, d, rows, f, d);
-    ops->matmul_dw(ops, grad + w->at.up, t->dgate_up + f, 2 * f, b->h2, d, rows, f, d);
+    if (base) {
+        ops->matmul_dw(ops, grad + w->at.down, t->dx, d, b->act, f, rows, d, f);
+        ops->matmul_dw(ops, grad + w->at.gate, t->dgate_up, 2 * f, b->h2, d, rows, f, d);
+        ops->matmul_dw(ops, grad + w->at.up, t->dgate_up + f, 2 * f, b->h2, d, rows, f, d);
+    }
     ops->matmul_dx(ops, t->dh, d, t->dgate_up, 2 * f, w->gate_up, rows, false);
-    ops->rmsnorm_backward(ops, t->dx, grad + w->at.norm_mlp, t->dh, b->mid, b->rstd2, w->norm_mlp,
-                          rows, d);
+    rt_lora_backward(t->net, layer, RT_GROUP_GATE_UP, &lora, t->dgate_up, 2 * f, b->h2, t->dh, grad);
+    ops->rmsnorm_backward(ops, t->dx, base ? grad + w->at.norm_mlp : NULL, t->dh, b->mid, b->rstd2,
+                          w->norm_mlp, rows, d);
 }
 
 static void dkv_clear(rt_trainer *t, const rt_kv_view *dkv)
@@ -87,20 +97,31 @@ static void attention_backward(rt_trainer *t, int layer, const rt_layer_buffers 
     const rt_layer *w = &t->net->layers[layer];
     int d = a->d, rows = t->rows, q = rt_q_size(a), kv_size = rt_kv_size(a), qkv = rt_qkv_size(a);
     rt_kv_view kv = rt_trainer_kv(t, t->kv, layer), dkv = rt_trainer_kv(t, t->dkv, 0);
+    bool base = t->net->lora == NULL;
+    rt_lora_rows lora = rt_trainer_lora(t);
     ops->matmul_dx(ops, t->datt, q, t->dx, d, w->o, rows, false);
-    ops->matmul_dw(ops, grad + w->at.o, t->dx, d, b->att, q, rows, d, q);
+    rt_lora_backward(t->net, layer, RT_GROUP_O, &lora, t->dx, d, b->att, t->datt, grad);
+    if (base)
+        ops->matmul_dw(ops, grad + w->at.o, t->dx, d, b->att, q, rows, d, q);
     dkv_clear(t, &dkv);
     ops->attention_backward(ops, t->dqkv, qkv, &dkv, t->datt, q, b->att, q, b->stats, b->qkv, qkv,
                             a->heads, &kv, t->at, rows);
     pages_copy_backward(t, &dkv);
     ops->kv_gather(ops, &dkv, t->dqkv + q, t->dqkv + q + kv_size, qkv, t->at, rows);
     ops->rope(ops, t->dqkv, qkv, a->heads + a->kv_heads, &t->net->rope, t->at, rows, -1);
-    ops->matmul_dw(ops, grad + w->at.q, t->dqkv, qkv, b->h1, d, rows, q, d);
-    ops->matmul_dw(ops, grad + w->at.k, t->dqkv + q, qkv, b->h1, d, rows, kv_size, d);
-    ops->matmul_dw(ops, grad + w->at.v, t->dqkv + q + kv_size, qkv, b->h1, d, rows, kv_size, d);
-    ops->matmul_dx(ops, t->dh, d, t->dqkv, qkv, w->qkv, rows, false);
-    ops->rmsnorm_backward(ops, t->dx, grad + w->at.norm_attention, t->dh, b->x, b->rstd1,
-                          w->norm_attention, rows, d);
+    if (base) {
+        ops->matmul_dw(ops, grad + w->at.q, t->dqkv, qkv, b->h1, d, rows, q, d);
+        ops->matmul_dw(ops, grad + w->at.k, t->dqkv + q, qkv, b->h1, d, rows, kv_size, d);
+        ops->matmul_dw(ops, grad + w->at.v, t->dqkv + q + kv_size, qkv, b->h1, d, rows, kv_size, d);
+    }
+    bool lowest = !base && layer == 0; /* nothing below it is trained */
+    if (!lowest)
+        ops->matmul_dx(ops, t->dh, d, t->dqkv, qkv, w->qkv, rows, false);
+    rt_lora_backward(t->net, layer, RT_GROUP_QKV, &lora, t->dqkv, qkv, b->h1,
+                     lowest ? NULL : t->dh, grad);
+    if (!lowest)
+        ops->rmsnorm_backward(ops, t->dx, base ? grad + w->at.norm_attention : NULL, t->dh, b->x,
+                              b->rstd1, w->norm_attention, rows, d);
 }
 
 int rt_trainer_backward(rt_trainer *t, const rt_entry *entries, const float *g, int count,
@@ -119,7 +140,8 @@ int rt_trainer_backward(rt_trainer *t, const rt_entry *entries, const float *g, 
     rt_entries_plan(t, entries, count);
     rt_trainer_logits_backward(t, entries, g, temperature, grad);
     rt_net_zero(ops, t->dx, (size_t)t->rows * (size_t)a->d);
-    ops->rmsnorm_backward(ops, t->dx, grad + net->norm_at, t->dh, t->x[a->layers], t->rstd,
+    bool base = net->lora == NULL;
+    ops->rmsnorm_backward(ops, t->dx, base ? grad + net->norm_at : NULL, t->dh, t->x[a->layers], t->rstd,
                           net->norm, t->rows, a->d);
     for (int l = a->layers - 1; l >= 0; l--) {
         /* the last layer's activations are still there from the forward */
@@ -129,7 +151,8 @@ int rt_trainer_backward(rt_trainer *t, const rt_entry *entries, const float *g, 
         mlp_backward(t, l, &b, grad);
         attention_backward(t, l, &b, grad);
     }
-    ops->embed_backward(ops, grad + net->embed_at, t->ids, t->dx, t->rows, a->d);
+    if (base)
+        ops->embed_backward(ops, grad + net->embed_at, t->ids, t->dx, t->rows, a->d);
     if (t->recompute && a->layers > 1)
         t->kept = false; /* the last layer's activations are gone */
     return RT_OK;

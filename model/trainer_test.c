@@ -56,7 +56,7 @@ static int run_part(rt_trainer *trainer, batch *b, int from, int to, float tempe
         sequences[i - from] = b->ids[i];
         rows[i - from] = b->row_of[i];
     }
-    int planned = rt_trainer_plan(trainer, sequences, b->lengths + from, to - from, rows, NULL);
+    int planned = rt_trainer_plan(trainer, sequences, b->lengths + from, NULL, to - from, rows, NULL);
     assert_true(planned > 0);
     for (int i = from; i < to; i++)
         for (int t = 0; t + 1 < b->lengths[i]; t++) {
@@ -205,7 +205,7 @@ static void test_entries_in_any_order(void **state)
     const int32_t *sequences[1] = {ids}, lengths[1] = {12};
     int32_t *rows[1] = {row_of};
     assert_int_equal(rt_trainer_new(&trainer, n.net, 16, true, NULL), RT_OK);
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, 1, rows, NULL), 12);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 1, rows, NULL), 12);
     rt_entry ordered[6] = {{2, 5}, {2, 9}, {3, 0}, {7, 93}, {7, 93}, {11, 1}}, mixed[6];
     static const int order[6] = {3, 0, 5, 1, 4, 2};
     float g[6] = {1, -2, 0.5f, 3, 0.25f, -1}, g_mixed[6], a[6], b[6], single;
@@ -307,12 +307,12 @@ static void test_errors(void **state)
     float *grad = rt_alloc(n.weights->count * sizeof(float));
     assert_int_equal(rt_trainer_new(&trainer, n.net, 32, true, NULL), RT_OK);
     assert_int_equal(rt_trainer_forward(trainer, &entry, 1, 1, true, &logprob, &err), RT_ERR_STATE);
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, 1, rows, &err), RT_ERR_LIMIT);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 1, rows, &err), RT_ERR_LIMIT);
     lengths[0] = 8;
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, 2, rows, &err), RT_ERR_INPUT);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 2, rows, &err), RT_ERR_INPUT);
     lengths[1] = 0;
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, 2, rows, &err), RT_ERR_LIMIT);
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, 1, rows, &err), 8);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 2, rows, &err), RT_ERR_LIMIT);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 1, rows, &err), 8);
     assert_int_equal(rt_trainer_forward(trainer, &entry, 1, 0, true, &logprob, &err), RT_ERR_USAGE);
     assert_int_equal(rt_trainer_forward(trainer, &entry, 1, 1, false, &logprob, &err), RT_OK);
     assert_int_equal(rt_trainer_backward(trainer, &entry, &g, 1, 1, grad, &err), RT_ERR_STATE);

@@ -12,12 +12,15 @@ typedef struct kind {
     char where[128];
 } kind;
 
-enum { LOGITS, LOGPROB, LOSS, GRAD, GRAD_NORM_WEIGHT, GRADNORM, WEIGHT, KINDS };
+enum { LOGITS, MERGED, LOGPROB, LOSS, GRAD, GRAD_NORM_WEIGHT, GRADNORM, WEIGHT, KINDS };
 
 typedef struct verify {
     rt_safetensors *file;
     rt_weights *exact;   /* as stored, in f32 */
     rt_weights *rounded; /* bf16, when asked for */
+    rt_adapters *adapters; /* of a PEFT folder, whose base is `exact`; NULL: a whole model */
+    rt_net *merged_net;  /* base and adapter made one; NULL: no adapter */
+    rt_trainer *merged;
     rt_ops *ops;
     rt_net *net;
     rt_trainer *trainer;
@@ -42,6 +45,8 @@ static void bounds_set(verify *v)
     bool wide = v->lossy;
     kind *k = v->kinds;
     k[LOGITS] = (kind){.name = "logits", .how = "of the largest", .bound = wide ? u : 1e-5};
+    k[MERGED] = k[LOGITS]; /* either way is as near to the reference, so they are to each other */
+    k[MERGED].name = "merged logits";
     k[LOGPROB] = (kind){.name = "logprob", .how = "absolute", .bound = wide ? 8 * u : 1e-4};
     k[LOSS] = (kind){.name = "loss", .how = "of sum |weight logp|", .bound = wide ? u : 1e-5};
     k[GRAD] = (kind){.name = "grad", .how = "of the largest", .bound = wide ? 2 * u : 3e-5};
@@ -117,9 +122,43 @@ static int reference_open(verify *v, const char *reference)
     return rc;
 }
 
+/* The same adapter merged: its rounding is one of 2^-24 a weight, as that of any f32 product. */
+static int merged_open(verify *v)
+{
+    rt_weights *weights;
+    int rc = rt_weights_new(&weights, &v->exact->arch, RT_F32, v->err);
+    if (rc < 0)
+        return rc;
+    rt_weights_convert(weights, v->exact);
+    rt_adapters_merge(weights, v->adapters, 0);
+    rc = rt_net_new(&v->merged_net, &weights->arch, RT_F32, v->ops, v->err);
+    if (rc == RT_OK)
+        rt_net_set(v->merged_net, weights);
+    rt_weights_free(&weights);
+    return rc == RT_OK ? rt_trainer_new(&v->merged, v->merged_net, v->t, true, v->err) : rc;
+}
+
+/* The whole model, or an adapter's base and the adapter. */
+static int weights_open(verify *v, const char *model, int dtype)
+{
+    if (!rt_peft_is(model))
+        return rt_model_load(&v->exact, model, RT_F32, v->err);
+    if (dtype != RT_F32)
+        return rt_fail(v->err, RT_ERR_USAGE, "an adapter is verified in f32: what rounding its base to "
+                       "bf16 changes has no bound of its own");
+    rt_buf base = {0};
+    int rc = rt_peft_base(model, &base, v->err);
+    if (rc == RT_OK)
+        rc = rt_model_load(&v->exact, base.data, RT_F32, v->err);
+    if (rc == RT_OK)
+        rc = rt_peft_load(&v->adapters, &v->exact->arch, &model, 1, v->err);
+    rt_buf_free(&base);
+    return rc;
+}
+
 static int model_open(verify *v, const char *model, int dtype, const char *device, int threads)
 {
-    int rc = rt_model_load(&v->exact, model, RT_F32, v->err);
+    int rc = weights_open(v, model, dtype);
     if (rc == RT_OK && v->logits != NULL)
         rc = shape_check(v, v->logits, "logits", RT_F32,
                          (int64_t)v->b * v->t * v->exact->arch.vocab);
@@ -142,18 +181,28 @@ static int model_open(verify *v, const char *model, int dtype, const char *devic
     if (rc < 0)
         return rc;
     rt_net_set(v->net, used);
+    if (v->adapters != NULL) {
+        rc = rt_net_open_adapters(v->net, &v->adapters->lora, 1, v->err);
+        if (rc == RT_OK)
+            rt_net_set_adapters(v->net, v->adapters->weights);
+        if (rc == RT_OK)
+            rc = merged_open(v);
+        if (rc < 0)
+            return rc;
+    }
     return rt_trainer_new(&v->trainer, v->net, v->t, true, v->err);
 }
 
 /* ---- one sequence ---- */
 
-static void logits_compare(verify *v, int b, int length, const int32_t *row_of, double largest)
+static void logits_compare(verify *v, rt_trainer *of, kind *k, int b, int length,
+                           const int32_t *row_of, double largest)
 {
     size_t vocab = (size_t)v->exact->arch.vocab;
     float *mine = rt_alloc(vocab * sizeof(float));
     double worst = 0;
     for (int t = 0; t < length; t++) {
-        rt_trainer_logits(v->trainer, row_of[t], mine);
+        rt_trainer_logits(of, row_of[t], mine);
         size_t at = ((size_t)b * (size_t)v->t + (size_t)t) * vocab;
         for (size_t i = 0; i < vocab; i++) {
             double error = fabs((double)mine[i] - (double)at_f32(v->logits, at + i));
@@ -163,7 +212,7 @@ static void logits_compare(verify *v, int b, int length, const int32_t *row_of, 
     rt_free(mine);
     char where[64];
     snprintf(where, sizeof(where), "sequence %d", b);
-    note(&v->kinds[LOGITS], largest > 0 ? worst / largest : worst, where);
+    note(k, largest > 0 ? worst / largest : worst, where);
 }
 
 static void logprobs_compare(verify *v, int b, int count, const float *logprob, float *g)
@@ -181,6 +230,21 @@ static void logprobs_compare(verify *v, int b, int count, const float *logprob, 
                  where);
         }
     }
+}
+
+/* The sequence once more, through the merged net: rows of one sequence are its tokens. */
+static int merged_compare(verify *v, int b, const int32_t *ids, int length, double largest)
+{
+    int32_t *row_of = rt_alloc((size_t)length * sizeof *row_of);
+    int rc = rt_trainer_plan(v->merged, &ids, &length, NULL, 1, &row_of, v->err);
+    float logprob;
+    const rt_entry entry = {.row = 0, .target = ids[0]};
+    if (rc >= 0)
+        rc = rt_trainer_forward(v->merged, &entry, 1, 1.0f, false, &logprob, v->err);
+    if (rc >= 0)
+        logits_compare(v, v->merged, &v->kinds[MERGED], b, length, row_of, largest);
+    rt_free(row_of);
+    return rc;
 }
 
 static double largest_f32(const rt_st_tensor *t)
@@ -202,7 +266,8 @@ static int sequence_run(verify *v, int b, double largest)
         ids[t] = at_i32(v->ids, (size_t)b * n + (size_t)t);
     const int32_t *sequences[1] = {ids}, lengths[1] = {length};
     int32_t *rows[1] = {row_of};
-    int rc = rt_trainer_plan(v->trainer, sequences, lengths, 1, rows, v->err);
+    const int adapter = v->adapters != NULL ? 0 : -1;
+    int rc = rt_trainer_plan(v->trainer, sequences, lengths, &adapter, 1, rows, v->err);
     for (int e = 0; rc >= 0 && e < count; e++)
         entries[e] = (rt_entry){.row = row_of[e], .target = ids[e + 1]};
     if (rc >= 0)
@@ -210,10 +275,12 @@ static int sequence_run(verify *v, int b, double largest)
     if (rc >= 0) {
         logprobs_compare(v, b, count, logprob, g);
         if (v->logits != NULL)
-            logits_compare(v, b, length, row_of, largest);
+            logits_compare(v, v->trainer, &v->kinds[LOGITS], b, length, row_of, largest);
         if (v->grad != NULL)
             rc = rt_trainer_backward(v->trainer, entries, g, count, 1.0f, v->grad, v->err);
     }
+    if (rc >= 0 && v->merged != NULL && v->logits != NULL)
+        rc = merged_compare(v, b, ids, length, largest);
     rt_free(ids);
     rt_free(row_of);
     rt_free(entries);
@@ -231,7 +298,8 @@ static void grad_compare(verify *v, const rt_st_tensor *t, const rt_tensor *of)
         double error = fabs((double)v->grad_host[of->offset + i] - (double)at_f32(t, i));
         worst = error <= worst ? worst : error;
     }
-    note(&v->kinds[of->cols == 1 ? GRAD_NORM_WEIGHT : GRAD], largest > 0 ? worst / largest : worst,
+    bool norm = v->adapters == NULL && of->cols == 1;
+    note(&v->kinds[norm ? GRAD_NORM_WEIGHT : GRAD], largest > 0 ? worst / largest : worst,
          of->name);
 }
 
@@ -245,13 +313,27 @@ static void gradnorm_compare(verify *v, const rt_st_tensor *t, const rt_tensor *
 
 static void weight_compare(verify *v, const rt_st_tensor *t, const rt_tensor *of)
 {
-    const float *mine = (const float *)v->exact->data + of->offset;
+    const rt_weights *all = v->adapters != NULL ? v->adapters->weights : v->exact;
+    const float *mine = (const float *)all->data + of->offset;
     double worst = 0;
     for (size_t i = 0; i < of->count; i++) {
         double error = fabs((double)mine[i] - (double)at_f32(t, i));
         worst = error <= worst ? worst : error;
     }
     note(&v->kinds[WEIGHT], worst, of->name);
+}
+
+/* What is compared: of the adapter, under PEFT's names, or of the model. */
+static const rt_tensor *tensor_find(const verify *v, const char *name)
+{
+    static const char peft[] = "base_model.model.";
+    if (v->adapters == NULL)
+        return rt_weights_find(v->exact, name);
+    if (strncmp(name, peft, sizeof peft - 1) != 0)
+        return NULL;
+    char own[128];
+    snprintf(own, sizeof own, "adapter.0.%s", name + sizeof peft - 1);
+    return rt_weights_find(v->adapters->weights, own);
 }
 
 static int tensors_compare(verify *v)
@@ -268,7 +350,7 @@ static int tensors_compare(verify *v)
             size_t n = strlen(parts[p].prefix);
             if (strncmp(t->name, parts[p].prefix, n) != 0)
                 continue;
-            const rt_tensor *of = rt_weights_find(v->exact, t->name + n);
+            const rt_tensor *of = tensor_find(v, t->name + n);
             if (of == NULL)
                 return rt_fail(v->err, RT_ERR_INPUT, "the reference has %s and the model has no "
                                "such tensor; it belongs to another model", t->name);
@@ -291,11 +373,12 @@ static bool wants_grad(const verify *v)
 
 static int compare_all(verify *v)
 {
-    size_t bytes = v->exact->count * sizeof(float);
+    size_t count = v->adapters != NULL ? v->adapters->weights->count : v->exact->count;
+    size_t bytes = count * sizeof(float);
     double largest = v->logits != NULL ? largest_f32(v->logits) : 0;
     int rc = RT_OK;
     if (wants_grad(v))
-        v->grad = rt_net_floats(v->ops, v->exact->count);
+        v->grad = rt_net_floats(v->ops, count);
     for (int b = 0; b < v->b && rc == RT_OK; b++)
         rc = sequence_run(v, b, largest);
     if (rc < 0)
@@ -346,7 +429,10 @@ int rt_verify(const char *model, const char *reference, int dtype, const char *d
         v.ops->free(v.ops, v.grad);
     rt_free(v.grad_host);
     rt_trainer_free(&v.trainer);
+    rt_trainer_free(&v.merged);
     rt_net_free(&v.net);
+    rt_net_free(&v.merged_net);
+    rt_adapters_free(&v.adapters);
     if (v.ops != NULL)
         rt_ops_free(&v.ops);
     rt_weights_free(&v.exact);

@@ -37,6 +37,16 @@ static void test_logits_and_gradients(void **state)
     }
 }
 
+/* Every gradient of A and B, and the adapter merged into its base. */
+static void test_adapter(void **state)
+{
+    (void)state;
+    static const char model[] = GOLDEN "tiny_llama_lora";
+    static const char reference[] = GOLDEN "tiny_llama_lora.ref.safetensors";
+    verify(model, reference, RT_F32, "cpu");
+    verify(model, reference, RT_F32, "ref");
+}
+
 static void test_quantized_files(void **state)
 {
     (void)state;
@@ -81,7 +91,7 @@ static void score_line(rt_trainer *trainer, const json_t *line)
         ids[i] = (int32_t)json_integer_value(json_array_get(ids_json, (size_t)i));
     const int32_t *sequences[1] = {ids}, lengths[1] = {length};
     int32_t *rows[1] = {row_of};
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, 1, rows, NULL), length);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 1, rows, NULL), length);
     for (int i = 0; i + 1 < length; i++)
         entries[i] = (rt_entry){row_of[i], ids[i + 1]};
     assert_int_equal(rt_trainer_forward(trainer, entries, length - 1, temperature, false, got,
@@ -136,6 +146,7 @@ int main(void)
         return 77;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits_and_gradients),
+        cmocka_unit_test(test_adapter),
         cmocka_unit_test(test_quantized_files),
         cmocka_unit_test(test_a_wrong_model_fails),
         cmocka_unit_test(test_scores_at_temperatures),

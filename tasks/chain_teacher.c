@@ -91,3 +91,46 @@ void rt_chain_localize(const rt_chain *chain, const rt_config *config,
     example->prompt = rt_arena_keep(&prompt, arena);
     example->completion = rt_arena_keep(&completion, arena);
 }
+
+/* ---- debate ----------------------------------------------------------------------------------- */
+
+enum { DEBATE_PEERS_MAX = 3 };
+
+/* The careless teacher again, independent of what it says elsewhere: who = 0, 1, … */
+static int say(const rt_chain *chain, const rt_config *config, const rt_chain_problem *problem,
+               uint64_t cursor, uint64_t who, int *results)
+{
+    rt_chain_teach(chain, config, problem, (1ull << 48) + cursor * 8 + who, results);
+    return results[problem->count - 1];
+}
+
+void rt_chain_debate(const rt_chain *chain, const rt_config *config, const rt_chain_problem *problem,
+                     uint64_t cursor, const char *delimiter, rt_arena *arena, rt_example *example)
+{
+    int results[RT_CHAIN_THOUGHTS_MAX], right[RT_CHAIN_THOUGHTS_MAX];
+    uint64_t stream = chain->stream + RT_STREAM_DEBATE;
+    rt_chain_results(problem, right);
+    int answer = right[problem->count - 1];
+    bool known = false;
+    rt_buf prompt = {0};
+    rt_buf_addf(&prompt, "Q:%s\n", rt_chain_text(problem, arena));
+    if (rt_below(chain->seed, stream, 4 * cursor, 2)) {
+        known = say(chain, config, problem, cursor, 0, results) == answer;
+        rt_buf_addf(&prompt, "%s\n", rt_chain_solution(problem, results, delimiter, arena));
+    }
+    /* Two peers most often; none of them in one of sixteen, as when nobody answers. */
+    uint32_t drawn = rt_below(chain->seed, stream, 4 * cursor + 1, 16);
+    int peers = drawn == 0 ? 0 : drawn < 4 ? 1 : drawn < 12 ? 2 : DEBATE_PEERS_MAX;
+    rt_buf_addf(&prompt, peers ? "P:" : "P:-");
+    for (int i = 0; i < peers; i++) {
+        int said = say(chain, config, problem, cursor, 1 + (uint64_t)i, results);
+        rt_buf_addf(&prompt, "%s%d", i ? "," : "", said);
+        known = known || said == answer;
+    }
+    rt_buf_addf(&prompt, "\n");
+    say(chain, config, problem, cursor, 1 + DEBATE_PEERS_MAX, results);
+    bool careful = known && rt_below(chain->seed, stream, 4 * cursor + 2, 4) > 0;
+    example->spans_count = 0;
+    example->prompt = rt_arena_keep(&prompt, arena);
+    example->completion = rt_chain_solution(problem, careful ? right : results, delimiter, arena);
+}

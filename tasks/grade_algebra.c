@@ -1,516 +1,586 @@
-/* grade_algebra: the arithmetic of exact values. */
-#include "tasks/grade_algebra.h"
+/* grade_algebra: the arithmetic of exact values, with its bounds. */
+#include "tasks/grade_field.h"
 
 #include <string.h>
 
-/* Exponents of symbols stay far inside int16_t even after one addition. */
-enum { POWER_MAX = 4096, INTEGER_POWER_MAX = 128, TRIAL_MAX = 100000 };
+/* A product may have so many terms before equal ones meet; a value may keep TERMS_MAX. */
+enum {
+    PRODUCT_TERMS_MAX = 4096,
+    TERMS_MAX = 512,
+    BITS_MAX = 16384,
+    DEGREE_MAX = 1 << 20,
+    RELATION_DEGREE_MAX = 12,
+    /* Common divisors are looked for only among polynomials of this size, else fractions stay as
+     * they are; in many variables the time may grow with the number of all monomials below the
+     * degrees (DENSE_MAX). */
+    DIVISOR_TERMS_MAX = 96,
+    DIVISOR_BITS_MAX = 512,
+    DIVISOR_DEGREE_MAX = 256, /* a quotient may have as many terms */
+    DENSE_MAX = 4096
+};
 
-void rt_algebra_init(rt_algebra *algebra, int steps)
+/* ---- life and budget --------------------------------------------------------------------- */
+
+rt_algebra *rt_algebra_open(int64_t *steps)
 {
-    *algebra = (rt_algebra){.symbols_count = 1, .steps_left = steps};
-    snprintf(algebra->symbols[0], sizeof algebra->symbols[0], "i");
+    rt_algebra *algebra = rt_alloc(sizeof *algebra);
+    algebra->steps = steps;
+    algebra->failed = *steps <= 0;
+    fmpz_mpoly_ctx_init(algebra->ring, RT_GENERATORS_MAX, ORD_LEX);
+    return algebra;
 }
 
-static bool step(rt_algebra *algebra)
+void rt_algebra_close(rt_algebra *algebra)
 {
-    algebra->failed = algebra->failed || --algebra->steps_left < 0;
+    for (rt_value *value = algebra->values; value;) {
+        rt_value *next = value->next;
+        fmpz_mpoly_q_clear(value->q, algebra->ring);
+        rt_free(value);
+        value = next;
+    }
+    for (int i = 0; i < algebra->count; i++) {
+        rt_generator *generator = &algebra->generators[i];
+        fmpz_mpoly_clear(&generator->relation, algebra->ring);
+        if (generator->numbered) {
+            qqbar_clear(&generator->number);
+        }
+    }
+    fmpz_mpoly_ctx_clear(algebra->ring);
+    rt_free(algebra);
+    flint_cleanup(); /* this thread's caches: the next grade may run in another thread */
+}
+
+bool rt_algebra_failed(const rt_algebra *algebra)
+{
+    return algebra->failed;
+}
+
+void rt_algebra_fail(rt_algebra *algebra)
+{
+    algebra->failed = true;
+}
+
+void rt_algebra_doubt(rt_algebra *algebra)
+{
+    algebra->doubtful = true;
+}
+
+bool rt_algebra_doubtful(const rt_algebra *algebra)
+{
+    return algebra->doubtful;
+}
+
+bool rt_field_pay(rt_algebra *algebra, int64_t steps)
+{
+    *algebra->steps -= steps;
+    algebra->failed = algebra->failed || *algebra->steps < 0;
     return !algebra->failed;
 }
 
-static rt_big divisor(rt_big a, rt_big b)
+rt_value *rt_field_value(rt_algebra *algebra)
 {
-    a = a < 0 ? -a : a;
-    b = b < 0 ? -b : b;
-    while (b) {
-        rt_big rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a ? a : 1;
+    rt_value *value = rt_alloc(sizeof *value);
+    fmpz_mpoly_q_init(value->q, algebra->ring);
+    value->next = algebra->values;
+    *algebra->steps -= 40; /* bounds their number */
+    algebra->values = value;
+    return value;
 }
 
-/* Has no negative: counts as overflow, so that signs can be turned freely. */
-static const rt_big BIG_MIN = (rt_big)((unsigned __int128)1 << 127);
+/* ---- sizes ------------------------------------------------------------------------------- */
 
-/* Products and sums are checked. */
-static rt_big times(rt_algebra *algebra, rt_big a, rt_big b)
+typedef struct size {
+    int64_t over, under, bits_over, bits_under;
+    slong degrees[RT_GENERATORS_MAX]; /* of numerator and denominator together */
+} size;
+
+static int64_t bits_of(const fmpz_mpoly_t polynomial)
 {
-    rt_big result;
-    if (__builtin_mul_overflow(a, b, &result) || result == BIG_MIN) {
-        algebra->failed = true;
-        return 1;
-    }
-    return result;
+    slong bits = fmpz_mpoly_max_bits(polynomial);
+    return bits < 0 ? -bits : bits;
 }
 
-static rt_big plus(rt_algebra *algebra, rt_big a, rt_big b)
+/* Degrees stay below DEGREE_MAX, so they fit. */
+static void measure(const rt_algebra *algebra, const rt_value *value, size *out)
 {
-    rt_big result;
-    if (__builtin_add_overflow(a, b, &result) || result == BIG_MIN) {
-        algebra->failed = true;
-        return 1;
-    }
-    return result;
-}
-
-static void reduce(rt_term *term)
-{
-    rt_big common = divisor(term->over, term->under);
-    term->over /= common;
-    term->under /= common;
-    if (term->under < 0) {
-        term->over = -term->over;
-        term->under = -term->under;
+    slong under[RT_GENERATORS_MAX];
+    const fmpz_mpoly_struct *num = fmpz_mpoly_q_numref(value->q);
+    const fmpz_mpoly_struct *den = fmpz_mpoly_q_denref(value->q);
+    *out = (size){.over = num->length, .under = den->length};
+    out->bits_over = bits_of(num);
+    out->bits_under = bits_of(den);
+    fmpz_mpoly_degrees_si(out->degrees, num, algebra->ring);
+    fmpz_mpoly_degrees_si(under, den, algebra->ring);
+    for (int i = 0; i < RT_GENERATORS_MAX; i++) {
+        out->degrees[i] = RT_MAX(out->degrees[i], under[i]);
+        out->degrees[i] = RT_MAX(out->degrees[i], (slong)0); /* of zero: −1 */
     }
 }
 
-static int order(const rt_term *a, const rt_term *b)
+/* Whether a sum or product with these terms and bits may be computed; pays for it. *divisors: and
+ * common divisors may be looked for. */
+static bool afford(rt_algebra *algebra, const size *a, const size *b, int64_t terms, int64_t bits,
+                   bool *divisors)
 {
-    for (int i = 0; i < RT_SYMBOLS_MAX; i++) {
-        if (a->powers[i] != b->powers[i]) {
-            return a->powers[i] < b->powers[i] ? -1 : 1;
+    int64_t dense = 1, highest = 0, longest = RT_MAX(terms, RT_MAX(a->over, b->over));
+    for (int i = 0; i < RT_GENERATORS_MAX; i++) {
+        highest = RT_MAX(highest, a->degrees[i] + b->degrees[i]);
+        dense = RT_MIN(dense * (a->degrees[i] + b->degrees[i] + 1), (int64_t)DEGREE_MAX);
+    }
+    bool fits = terms <= PRODUCT_TERMS_MAX && bits <= BITS_MAX && highest <= DEGREE_MAX;
+    int64_t words = bits / 64 + 1, cost = 20 + terms * (words + words * words / 8);
+    *divisors = true;
+    if (a->under > 1 || b->under > 1) {
+        *divisors = longest <= DIVISOR_TERMS_MAX && bits <= DIVISOR_BITS_MAX &&
+                    dense <= DENSE_MAX && highest <= DIVISOR_DEGREE_MAX;
+        cost += *divisors ? longest * longest * 16 * words : 2 * cost;
+    }
+    algebra->failed = algebra->failed || !fits;
+    return rt_field_pay(algebra, cost);
+}
+
+/* Brings a fraction into lowest terms if that is cheap. */
+static void reduce(rt_algebra *algebra, rt_value *value)
+{
+    size own, none = {0};
+    bool divisors;
+    fmpz_mpoly_q_struct *q = value->q;
+    measure(algebra, value, &own);
+    if (afford(algebra, &own, &none, RT_MAX(own.over, own.under),
+               RT_MAX(own.bits_over, own.bits_under), &divisors) && divisors) {
+        fmpz_mpoly_q_canonicalise(q, algebra->ring);
+    }
+}
+
+/* ---- normal form ------------------------------------------------------------------------- */
+
+/* Rewrites by the relations, from the greatest generator down; whether anything changed. */
+static bool rewrite(rt_algebra *algebra, fmpz_mpoly_t polynomial)
+{
+    bool changed = false;
+    for (int i = algebra->count - 1; i >= 0 && !algebra->failed; i--) {
+        const rt_generator *generator = &algebra->generators[i];
+        slong degree = fmpz_mpoly_degree_si(polynomial, rt_field_variable(i), algebra->ring);
+        if (!generator->related) {
+            continue;
+        }
+        slong lead = fmpz_mpoly_degree_si(&generator->relation, rt_field_variable(i), algebra->ring);
+        int64_t terms = polynomial->length, bits = bits_of(polynomial);
+        if (degree < lead) {
+            continue;
+        }
+        for (slong round = degree / lead; round > 0 && terms <= PRODUCT_TERMS_MAX; round--) {
+            terms *= RT_MAX(generator->relation.length - 1, (slong)1);
+            bits += bits_of(&generator->relation) + 1;
+        }
+        if (terms > PRODUCT_TERMS_MAX || bits > BITS_MAX || degree / lead > 1024 ||
+            !rt_field_pay(algebra, 50 + 4 * terms * (bits / 64 + 1))) {
+            algebra->failed = true;
+            break;
+        }
+        fmpz_mpoly_t quotient;
+        fmpz_mpoly_init(quotient, algebra->ring);
+        fmpz_mpoly_divrem(quotient, polynomial, polynomial, &generator->relation, algebra->ring);
+        fmpz_mpoly_clear(quotient, algebra->ring);
+        changed = true;
+    }
+    return changed;
+}
+
+/* Brings a fresh value into its normal form; a failed one becomes zero. */
+static const rt_value *settle(rt_algebra *algebra, rt_value *value)
+{
+    bool changed = !algebra->failed && rewrite(algebra, fmpz_mpoly_q_numref(value->q));
+    changed |= !algebra->failed && rewrite(algebra, fmpz_mpoly_q_denref(value->q));
+    algebra->failed = algebra->failed ||
+                      fmpz_mpoly_is_zero(fmpz_mpoly_q_denref(value->q), algebra->ring);
+    if (changed && !algebra->failed) {
+        reduce(algebra, value);
+    }
+    const fmpz_mpoly_struct *num = fmpz_mpoly_q_numref(value->q);
+    const fmpz_mpoly_struct *den = fmpz_mpoly_q_denref(value->q);
+    algebra->failed = algebra->failed || num->length > TERMS_MAX || den->length > TERMS_MAX;
+    if (algebra->failed) {
+        fmpz_mpoly_q_zero(value->q, algebra->ring);
+    }
+    /* Kept until the end: the memory is paid for as well. */
+    rt_field_pay(algebra, (num->length + den->length) * (2 + bits_of(num) / 64));
+    return value;
+}
+
+const rt_value *rt_field_polynomial(rt_algebra *algebra, const fmpz_mpoly_t polynomial)
+{
+    rt_value *value = rt_field_value(algebra);
+    fmpz_mpoly_set(fmpz_mpoly_q_numref(value->q), polynomial, algebra->ring);
+    return settle(algebra, value);
+}
+
+/* ---- generators -------------------------------------------------------------------------- */
+
+void rt_field_used(const rt_algebra *algebra, const rt_value *value, bool used[RT_GENERATORS_MAX])
+{
+    int flags[RT_GENERATORS_MAX];
+    fmpz_mpoly_q_used_vars(flags, value->q, algebra->ring);
+    for (int i = 0; i < RT_GENERATORS_MAX; i++) {
+        used[i] = flags[rt_field_variable(i)] != 0;
+    }
+}
+
+bool rt_field_all_real(const rt_algebra *algebra, const rt_value *value)
+{
+    bool used[RT_GENERATORS_MAX], all = true;
+    rt_field_used(algebra, value, used);
+    for (int i = 0; i < algebra->count; i++) {
+        all = all && (!used[i] || algebra->generators[i].real);
+    }
+    return all;
+}
+
+bool rt_field_constant(const rt_algebra *algebra, const rt_value *value)
+{
+    bool used[RT_GENERATORS_MAX], all = true;
+    rt_field_used(algebra, value, used);
+    for (int i = 0; i < algebra->count; i++) {
+        all = all && (!used[i] || algebra->generators[i].constant);
+    }
+    return all;
+}
+
+/* generator^n = numerator · denominator^(n−1) of a root's argument, or the cyclotomic polynomial. */
+static void relate(rt_algebra *algebra, rt_generator *generator, slong variable)
+{
+    fmpz_mpoly_struct *relation = &generator->relation;
+    if (generator->kind == RT_UNITY) {
+        fmpz_poly_t cyclotomic;
+        fmpz_poly_init(cyclotomic);
+        fmpz_poly_cyclotomic(cyclotomic, 2 * (ulong)generator->degree);
+        fmpz_mpoly_set_gen_fmpz_poly(relation, variable, cyclotomic, algebra->ring);
+        fmpz_poly_clear(cyclotomic);
+        generator->related = true;
+    } else if (generator->kind == RT_ROOT && generator->degree <= RELATION_DEGREE_MAX) {
+        const fmpz_mpoly_struct *num = fmpz_mpoly_q_numref(generator->argument->q);
+        rt_value *above = rt_field_value(algebra);
+        fmpz_mpoly_set(fmpz_mpoly_q_numref(above->q), num, algebra->ring);
+        const rt_value *right = rt_field_power(algebra, generator->below, generator->degree - 1);
+        right = rt_value_multiply(algebra, above, right);
+        if (!algebra->failed) {
+            fmpz_mpoly_gen(relation, variable, algebra->ring);
+            fmpz_mpoly_pow_ui(relation, relation, (ulong)generator->degree, algebra->ring);
+            fmpz_mpoly_sub(relation, relation, fmpz_mpoly_q_numref(right->q), algebra->ring);
+            generator->related = true;
         }
     }
-    return a->root < b->root ? -1 : a->root > b->root;
 }
 
-/* Adds a term in its place. */
-static void sum_add(rt_algebra *algebra, rt_sum *sum, const rt_term *term)
+static bool same(const rt_algebra *algebra, const rt_generator *a, const rt_generator *b)
 {
-    int at = 0;
-    if (!step(algebra) || !term->over) {
-        return;
-    }
-    while (at < sum->count && order(&sum->terms[at], term) < 0) {
-        at++;
-    }
-    if (at < sum->count && !order(&sum->terms[at], term)) {
-        rt_term *same = &sum->terms[at];
-        rt_big common = divisor(same->under, term->under);
-        rt_big left = times(algebra, same->over, term->under / common);
-        rt_big right = times(algebra, term->over, same->under / common);
-        same->over = plus(algebra, left, right);
-        same->under = times(algebra, same->under, term->under / common);
-        reduce(same);
-        if (!same->over) {
-            sum->count--;
-            memmove(same, same + 1, (size_t)(sum->count - at) * sizeof *same);
-        }
-        return;
-    }
-    if (sum->count == RT_TERMS_MAX) {
-        algebra->failed = true;
-        return;
-    }
-    memmove(&sum->terms[at + 1], &sum->terms[at], (size_t)(sum->count - at) * sizeof *term);
-    sum->terms[at] = *term;
-    sum->count++;
+    return a->kind == b->kind && a->degree == b->degree && !strcmp(a->name, b->name) &&
+           !a->argument == !b->argument &&
+           (!a->argument || fmpz_mpoly_q_equal(a->argument->q, b->argument->q, algebra->ring));
 }
 
-static void term_multiply(rt_algebra *algebra, rt_term *result, const rt_term *a, const rt_term *b)
+static void classify(rt_algebra *algebra, rt_generator *generator)
 {
-    rt_big cross1 = divisor(a->over, b->under), cross2 = divisor(b->over, a->under);
-    rt_term product = {.root = 1};
-    product.over = times(algebra, a->over / cross1, b->over / cross2);
-    product.under = times(algebra, a->under / cross2, b->under / cross1);
-    int64_t common = (int64_t)divisor(a->root, b->root);
-    product.over = times(algebra, product.over, common);
-    if (__builtin_mul_overflow(a->root / common, b->root / common, &product.root)) {
-        algebra->failed = true;
-        product.root = 1;
+    const rt_value *argument = generator->argument;
+    bool used[RT_GENERATORS_MAX] = {false}, algebraic = true;
+    if (argument) {
+        rt_field_used(algebra, argument, used);
     }
-    for (int i = 0; i < RT_SYMBOLS_MAX; i++) {
-        int power = a->powers[i] + b->powers[i];
-        algebra->failed = algebra->failed || power > POWER_MAX || power < -POWER_MAX;
-        product.powers[i] = (int16_t)(algebra->failed ? 0 : power);
+    for (int i = 0; i < algebra->count; i++) {
+        algebraic = algebraic && (!used[i] || algebra->generators[i].algebraic);
     }
-    int turns = ((product.powers[0] % 4) + 4) % 4; /* i² = −1 */
-    product.powers[0] = (int16_t)(turns & 1);
-    if (turns & 2) {
-        product.over = -product.over;
+    generator->constant = argument ? rt_field_constant(algebra, argument)
+                                   : generator->kind != RT_SYMBOL;
+    generator->algebraic = generator->kind == RT_UNITY || (generator->kind == RT_ROOT && algebraic);
+    generator->real = generator->kind != RT_UNITY && (!argument || rt_field_all_real(algebra, argument));
+    /* Roots and logarithms of negative constants; of expressions only the real domain counts. */
+    if (generator->real && generator->constant &&
+        ((generator->kind == RT_ROOT && generator->degree % 2 == 0) || generator->kind == RT_LOG)) {
+        generator->real = rt_field_sign(algebra, argument) > 0;
     }
-    reduce(&product);
-    *result = product;
+    generator->real = generator->real && (!generator->constant || (generator->kind != RT_ARCSIN &&
+                                                                  generator->kind != RT_ARCCOS));
 }
 
-static void sum_multiply(rt_algebra *algebra, rt_sum *result, const rt_sum *a, const rt_sum *b)
+const rt_value *rt_field_generator(rt_algebra *algebra, enum rt_generator_kind kind, int64_t degree,
+                                   const rt_value *argument, const char *name, size_t bytes)
 {
-    rt_sum product = {0};
-    for (int i = 0; i < a->count && !algebra->failed; i++) {
-        for (int k = 0; k < b->count && !algebra->failed; k++) {
-            rt_term term;
-            term_multiply(algebra, &term, &a->terms[i], &b->terms[k]);
-            sum_add(algebra, &product, &term);
-        }
-    }
-    *result = product;
-}
-
-static void sum_join(rt_algebra *algebra, rt_sum *result, const rt_sum *other)
-{
-    for (int i = 0; i < other->count && !algebra->failed; i++) {
-        sum_add(algebra, result, &other->terms[i]);
-    }
-}
-
-static const rt_term one = {.over = 1, .under = 1, .root = 1};
-
-static bool sum_equal(const rt_sum *a, const rt_sum *b)
-{
-    if (a->count != b->count) {
-        return false;
-    }
-    for (int i = 0; i < a->count; i++) {
-        if (order(&a->terms[i], &b->terms[i]) || a->terms[i].over != b->terms[i].over ||
-            a->terms[i].under != b->terms[i].under) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool sum_is_one(const rt_sum *sum)
-{
-    return sum->count == 1 && !order(&sum->terms[0], &one) && sum->terms[0].over == 1 &&
-           sum->terms[0].under == 1;
-}
-
-/* A denominator of one term moves into the numerator: 1/(a√n·m) = √n/(a·n)·m⁻¹. */
-static void settle(rt_algebra *algebra, rt_value *value)
-{
-    if (!value->under.count) {
-        algebra->failed = true;
-    }
-    if (value->under.count != 1 || sum_is_one(&value->under) || algebra->failed) {
-        return;
-    }
-    const rt_term *term = &value->under.terms[0];
-    rt_sum inverse = {.count = 1};
-    rt_term *flipped = &inverse.terms[0];
-    *flipped = (rt_term){.over = term->under, .root = term->root};
-    flipped->under = times(algebra, term->over, term->root);
-    for (int i = 0; i < RT_SYMBOLS_MAX; i++) {
-        flipped->powers[i] = (int16_t)-term->powers[i];
-    }
-    if (flipped->powers[0]) { /* 1/i = −i */
-        flipped->powers[0] = 1;
-        flipped->over = -flipped->over;
-    }
-    reduce(flipped);
-    sum_multiply(algebra, &value->over, &value->over, &inverse);
-    value->under = (rt_sum){.count = 1, .terms = {one}};
-}
-
-void rt_value_integer(rt_value *value, rt_big integer)
-{
-    *value = (rt_value){.under = {.count = 1, .terms = {one}}};
-    if (integer) {
-        value->over.count = 1;
-        value->over.terms[0] = one;
-        value->over.terms[0].over = integer;
-    }
-}
-
-void rt_value_symbol(rt_algebra *algebra, rt_value *value, const char *name, size_t bytes)
-{
+    rt_generator made = {.kind = kind, .degree = degree, .argument = argument};
+    rt_value *value = rt_field_value(algebra);
     int slot = 0;
-    rt_value_integer(value, 1);
-    while (slot < algebra->symbols_count &&
-           (strlen(algebra->symbols[slot]) != bytes ||
-            memcmp(algebra->symbols[slot], name, bytes))) {
+    if (bytes >= sizeof made.name || !rt_field_pay(algebra, 50)) {
+        algebra->failed = true;
+        return value;
+    }
+    if (bytes) {
+        memcpy(made.name, name, bytes);
+    }
+    while (slot < algebra->count && !same(algebra, &algebra->generators[slot], &made)) {
         slot++;
     }
-    if (slot == algebra->symbols_count) {
-        if (slot == RT_SYMBOLS_MAX || bytes >= RT_SYMBOL_BYTES) {
-            algebra->failed = true;
-            return;
-        }
-        memcpy(algebra->symbols[slot], name, bytes);
-        algebra->symbols[slot][bytes] = '\0';
-        algebra->symbols_count++;
-    }
-    value->over.terms[0].powers[slot] = 1;
-}
-
-static size_t print_sum(char *out, size_t room, size_t at, const rt_sum *sum)
-{
-    for (int i = 0; i < sum->count && at < room; i++) {
-        const rt_term *term = &sum->terms[i];
-        bool fits = term->over < INT64_MAX && term->over > -INT64_MAX && term->under < INT64_MAX;
-        int wrote = snprintf(out + at, room - at, "%lld/%llds%lld", (long long)term->over,
-                             (long long)term->under, (long long)term->root);
-        at = fits ? at + (size_t)wrote : room;
-        for (int k = 0; k < RT_SYMBOLS_MAX && at < room; k++) {
-            if (term->powers[k]) {
-                at += (size_t)snprintf(out + at, room - at, "v%d^%d", k, term->powers[k]);
-            }
-        }
-        if (at + 1 < room) {
-            out[at++] = '+';
-        }
-    }
-    return RT_MIN(at, room);
-}
-
-void rt_value_opaque(rt_algebra *algebra, rt_value *value, const char *name, const rt_value *a,
-                     const rt_value *b)
-{
-    char key[RT_SYMBOL_BYTES];
-    const rt_value *parts[] = {a, b};
-    size_t at = (size_t)snprintf(key, sizeof key, "\\%.20s", name);
-    for (int i = 0; i < 2 && parts[i]; i++) {
-        at += at < sizeof key ? (size_t)snprintf(key + at, sizeof key - at, "(") : 0;
-        at = at < sizeof key ? print_sum(key, sizeof key, at, &parts[i]->over) : at;
-        at += at < sizeof key ? (size_t)snprintf(key + at, sizeof key - at, "|") : 0;
-        at = at < sizeof key ? print_sum(key, sizeof key, at, &parts[i]->under) : at;
-    }
-    algebra->opaque = true;
-    if (at >= sizeof key - 1) {
+    if (slot == RT_GENERATORS_MAX) {
         algebra->failed = true;
-        at = 1;
+        return value;
     }
-    rt_value_symbol(algebra, value, key, at);
-}
-
-void rt_value_add(rt_algebra *algebra, rt_value *result, const rt_value *a, const rt_value *b)
-{
-    rt_value sum;
-    if (sum_equal(&a->under, &b->under)) {
-        sum = *a;
-        sum_join(algebra, &sum.over, &b->over);
-    } else {
-        rt_sum other;
-        sum_multiply(algebra, &sum.over, &a->over, &b->under);
-        sum_multiply(algebra, &other, &b->over, &a->under);
-        sum_join(algebra, &sum.over, &other);
-        sum_multiply(algebra, &sum.under, &a->under, &b->under);
+    if (slot == algebra->count) {
+        if (kind == RT_ROOT) {
+            rt_value *below = rt_field_value(algebra);
+            fmpz_mpoly_set(fmpz_mpoly_q_numref(below->q), fmpz_mpoly_q_denref(argument->q), algebra->ring);
+            made.below = below;
+        }
+        classify(algebra, &made);
+        fmpz_mpoly_init(&made.relation, algebra->ring);
+        relate(algebra, &made, rt_field_variable(slot));
+        algebra->generators[algebra->count++] = made;
     }
-    settle(algebra, &sum);
-    *result = sum;
+    fmpz_mpoly_q_gen(value->q, rt_field_variable(slot), algebra->ring);
+    return value;
 }
 
-void rt_value_negate(rt_value *value)
+bool rt_field_is_power(const rt_algebra *algebra, const rt_value *value, int *slot, int64_t *power)
 {
-    for (int i = 0; i < value->over.count; i++) {
-        value->over.terms[i].over = -value->over.terms[i].over;
+    bool used[RT_GENERATORS_MAX];
+    const fmpz_mpoly_struct *num = fmpz_mpoly_q_numref(value->q);
+    int found = 0;
+    rt_field_used(algebra, value, used);
+    for (int i = 0; i < algebra->count; i++) {
+        if (used[i]) {
+            *slot = i;
+            found++;
+        }
     }
-}
-
-void rt_value_multiply(rt_algebra *algebra, rt_value *result, const rt_value *a, const rt_value *b)
-{
-    rt_value product;
-    sum_multiply(algebra, &product.over, &a->over, &b->over);
-    sum_multiply(algebra, &product.under, &a->under, &b->under);
-    settle(algebra, &product);
-    *result = product;
-}
-
-void rt_value_divide(rt_algebra *algebra, rt_value *result, const rt_value *a, const rt_value *b)
-{
-    rt_value turned = {.over = b->under, .under = b->over};
-    settle(algebra, &turned);
-    if (!algebra->failed) {
-        rt_value_multiply(algebra, result, a, &turned);
-    }
-}
-
-bool rt_value_rational(const rt_value *value, rt_big *over, rt_big *under)
-{
-    if (!sum_is_one(&value->under) || value->over.count > 1) {
+    if (found != 1 || num->length != 1 || !fmpz_is_one(num->coeffs) ||
+        !fmpz_mpoly_is_one(fmpz_mpoly_q_denref(value->q), algebra->ring)) {
         return false;
     }
+    *power = fmpz_mpoly_degree_si(num, rt_field_variable(*slot), algebra->ring);
+    return true;
+}
+
+const rt_value *rt_field_term(rt_algebra *algebra, const rt_value *value, slong k)
+{
+    rt_value *term = rt_field_value(algebra);
+    fmpz_mpoly_get_term(fmpz_mpoly_q_numref(term->q), fmpz_mpoly_q_numref(value->q), k, algebra->ring);
+    fmpz_mpoly_set(fmpz_mpoly_q_denref(term->q), fmpz_mpoly_q_denref(value->q), algebra->ring);
+    reduce(algebra, term);
+    return settle(algebra, term);
+}
+
+/* ---- arithmetic -------------------------------------------------------------------------- */
+
+const rt_value *rt_value_integer(rt_algebra *algebra, int64_t integer)
+{
+    rt_value *value = rt_field_value(algebra);
+    rt_field_pay(algebra, 10);
+    fmpz_mpoly_q_set_si(value->q, integer, algebra->ring);
+    return value;
+}
+
+const rt_value *rt_field_ratio(rt_algebra *algebra, int64_t over, int64_t under)
+{
+    return rt_value_divide(algebra, rt_value_integer(algebra, over), rt_value_integer(algebra, under));
+}
+
+const rt_value *rt_value_digits(rt_algebra *algebra, const char *digits, size_t bytes)
+{
+    rt_value *value = rt_field_value(algebra);
+    char text[RT_MATH_BYTES_MAX + 1];
+    if (bytes > RT_MATH_BYTES_MAX || !bytes || !rt_field_pay(algebra, 10 + (int64_t)bytes)) {
+        algebra->failed = true;
+        return value;
+    }
+    memcpy(text, digits, bytes);
+    text[bytes] = '\0';
+    fmpz_t integer;
+    fmpz_init(integer);
+    if (fmpz_set_str(integer, text, 10)) {
+        algebra->failed = true;
+    } else {
+        fmpz_mpoly_q_set_fmpz(value->q, integer, algebra->ring);
+    }
+    fmpz_clear(integer);
+    return value;
+}
+
+const rt_value *rt_value_symbol(rt_algebra *algebra, const char *name, size_t bytes)
+{
+    if (bytes == 1 && *name == 'i') {
+        return rt_field_generator(algebra, RT_UNITY, 2, NULL, NULL, 0);
+    }
+    if (bytes == 1 && *name == 'e') {
+        return rt_field_exp(algebra, rt_value_integer(algebra, 1));
+    }
+    if (bytes == 3 && !memcmp(name, "\\pi", 3)) {
+        return rt_field_generator(algebra, RT_PI, 0, NULL, NULL, 0);
+    }
+    return rt_field_generator(algebra, RT_SYMBOL, 0, NULL, name, bytes);
+}
+
+/* A sum or product without looking for common divisors. Not inline: gcc 12 takes a fraction for its
+ * numerator, which has the same address, and warns. */
+__attribute__((noinline)) static void multiply_across(const rt_algebra *algebra, rt_value *out, const rt_value *a,
+                            const rt_value *b, bool sum)
+{
+    const fmpz_mpoly_struct *over_a = fmpz_mpoly_q_numref(a->q), *under_a = fmpz_mpoly_q_denref(a->q);
+    const fmpz_mpoly_struct *over_b = fmpz_mpoly_q_numref(b->q), *under_b = fmpz_mpoly_q_denref(b->q);
+    fmpz_mpoly_struct *over = fmpz_mpoly_q_numref(out->q), *under = fmpz_mpoly_q_denref(out->q);
+    fmpz_mpoly_mul(over, over_a, sum ? under_b : over_b, algebra->ring);
+    if (sum) {
+        fmpz_mpoly_mul(under, over_b, under_a, algebra->ring);
+        fmpz_mpoly_add(over, over, under, algebra->ring);
+    }
+    fmpz_mpoly_mul(under, under_a, under_b, algebra->ring);
+}
+
+const rt_value *rt_value_add(rt_algebra *algebra, const rt_value *a, const rt_value *b)
+{
+    rt_value *sum = rt_field_value(algebra);
+    size size_a, size_b;
+    bool divisors;
+    measure(algebra, a, &size_a);
+    measure(algebra, b, &size_b);
+    int64_t terms = size_a.over * size_b.under + size_b.over * size_a.under;
+    int64_t bits = RT_MAX(size_a.bits_over + size_b.bits_under, size_b.bits_over + size_a.bits_under);
+    terms += size_a.under * size_b.under > 1 ? size_a.under * size_b.under : 0;
+    if (!afford(algebra, &size_a, &size_b, terms, bits + 1, &divisors)) {
+        return settle(algebra, sum);
+    }
+    if (divisors) {
+        fmpz_mpoly_q_add(sum->q, a->q, b->q, algebra->ring);
+    } else {
+        multiply_across(algebra, sum, a, b, true);
+    }
+    return settle(algebra, sum);
+}
+
+const rt_value *rt_value_negate(rt_algebra *algebra, const rt_value *value)
+{
+    rt_value *turned = rt_field_value(algebra);
+    rt_field_pay(algebra, fmpz_mpoly_q_numref(value->q)->length);
+    fmpz_mpoly_q_neg(turned->q, value->q, algebra->ring);
+    return settle(algebra, turned);
+}
+
+const rt_value *rt_value_multiply(rt_algebra *algebra, const rt_value *a, const rt_value *b)
+{
+    rt_value *product = rt_field_value(algebra);
+    size size_a, size_b;
+    bool divisors;
+    measure(algebra, a, &size_a);
+    measure(algebra, b, &size_b);
+    int64_t terms = RT_MAX(size_a.over * size_b.over, size_a.under * size_b.under);
+    int64_t bits = RT_MAX(size_a.bits_over + size_b.bits_over, size_a.bits_under + size_b.bits_under);
+    if (!afford(algebra, &size_a, &size_b, terms, bits + 1, &divisors)) {
+        return settle(algebra, product);
+    }
+    if (divisors) {
+        fmpz_mpoly_q_mul(product->q, a->q, b->q, algebra->ring);
+    } else {
+        multiply_across(algebra, product, a, b, false);
+    }
+    return settle(algebra, product);
+}
+
+const rt_value *rt_value_divide(rt_algebra *algebra, const rt_value *a, const rt_value *b)
+{
+    rt_value *turned = rt_field_value(algebra);
+    if (algebra->failed || rt_field_zero(algebra, b)) {
+        algebra->failed = true;
+        return turned;
+    }
+    fmpz_mpoly_q_inv(turned->q, b->q, algebra->ring);
+    return rt_value_multiply(algebra, a, turned);
+}
+
+const rt_value *rt_field_difference(rt_algebra *algebra, const rt_value *a, const rt_value *b)
+{
+    rt_value *parts[4], *left, *right;
+    const fmpz_mpoly_struct *from[] = {fmpz_mpoly_q_numref(a->q), fmpz_mpoly_q_denref(b->q),
+                                       fmpz_mpoly_q_numref(b->q), fmpz_mpoly_q_denref(a->q)};
+    if (fmpz_mpoly_equal(from[1], from[3], algebra->ring)) {
+        left = rt_field_value(algebra);
+        right = rt_field_value(algebra);
+        fmpz_mpoly_set(fmpz_mpoly_q_numref(left->q), from[0], algebra->ring);
+        fmpz_mpoly_set(fmpz_mpoly_q_numref(right->q), from[2], algebra->ring);
+        return rt_value_add(algebra, left, rt_value_negate(algebra, right));
+    }
+    for (int i = 0; i < 4; i++) {
+        parts[i] = rt_field_value(algebra);
+        fmpz_mpoly_set(fmpz_mpoly_q_numref(parts[i]->q), from[i], algebra->ring);
+    }
+    const rt_value *first = rt_value_multiply(algebra, parts[0], parts[1]);
+    const rt_value *second = rt_value_multiply(algebra, parts[2], parts[3]);
+    return rt_value_add(algebra, first, rt_value_negate(algebra, second));
+}
+
+const rt_value *rt_field_power(rt_algebra *algebra, const rt_value *base, int64_t exponent)
+{
+    const rt_value *result = rt_value_integer(algebra, 1), *square = base;
+    if (exponent < 0) {
+        square = rt_value_divide(algebra, result, base);
+        exponent = -exponent;
+    }
+    for (; exponent > 0 && !algebra->failed; exponent /= 2) {
+        result = exponent % 2 ? rt_value_multiply(algebra, result, square) : result;
+        square = exponent > 1 ? rt_value_multiply(algebra, square, square) : square;
+    }
+    return result;
+}
+
+bool rt_value_small(rt_algebra *algebra, const rt_value *value, int64_t *over, int64_t *under)
+{
+    bool small = !algebra->failed && fmpz_mpoly_q_is_fmpq(value->q, algebra->ring);
+    fmpz_t part;
+    fmpz_init(part);
     *over = 0;
     *under = 1;
-    if (value->over.count) {
-        if (order(&value->over.terms[0], &one)) {
-            return false;
-        }
-        *over = value->over.terms[0].over;
-        *under = value->over.terms[0].under;
+    if (small) {
+        fmpz_mpoly_get_fmpz(part, fmpz_mpoly_q_numref(value->q), algebra->ring);
+        small = fmpz_bits(part) < 62;
+        *over = small ? fmpz_get_si(part) : 0;
+        fmpz_mpoly_get_fmpz(part, fmpz_mpoly_q_denref(value->q), algebra->ring);
+        small = small && fmpz_bits(part) < 62;
+        *under = small ? fmpz_get_si(part) : 1;
     }
-    return true;
+    fmpz_clear(part);
+    return small;
 }
 
-/* n = square²·root by trial division; false: out of reach. */
-static bool split_square(rt_algebra *algebra, rt_big n, int64_t *square, int64_t *root)
-{
-    *square = 1;
-    *root = 1;
-    if (n > (rt_big)TRIAL_MAX * TRIAL_MAX || algebra->steps_left < 0) {
-        return false;
-    }
-    int64_t rest = (int64_t)n;
-    for (int64_t p = 2; p * p <= rest; p++) {
-        while (rest % (p * p) == 0) {
-            rest /= p * p;
-            *square *= p;
-        }
-        if (rest % p == 0) {
-            rest /= p;
-            *root *= p;
-        }
-    }
-    algebra->steps_left -= 1000;
-    *root *= rest;
-    return true;
-}
+/* n! and n over k are below 2^BITS_MAX for these. */
+enum { FACTORIAL_MAX = 1000, BINOMIAL_MAX = 2000 };
 
-static bool perfect_root(rt_big n, int64_t degree, rt_big *root)
+const rt_value *rt_value_factorial(rt_algebra *algebra, const rt_value *value)
 {
-    rt_big low = 0, high = (rt_big)1 << (degree == 2 ? 62 : 126 / degree < 62 ? 126 / degree : 62);
-    while (low < high) {
-        rt_big middle = (low + high + 1) / 2, power = 1;
-        bool above = false;
-        for (int64_t i = 0; i < degree && !above; i++) {
-            above = __builtin_mul_overflow(power, middle, &power) || power > n;
-        }
-        if (above) {
-            high = middle - 1;
-        } else {
-            low = middle;
-        }
-    }
-    rt_big power = 1;
-    for (int64_t i = 0; i < degree; i++) {
-        if (__builtin_mul_overflow(power, low, &power)) {
-            return false;
-        }
-    }
-    *root = low;
-    return power == n;
-}
-
-static void square_root(rt_algebra *algebra, rt_value *value, rt_big over, rt_big under)
-{
-    int64_t square_over, root_over, square_under, root_under;
-    bool negative = over < 0;
-    over = negative ? -over : over;
-    if (!over) {
-        return;
-    }
-    if (!split_square(algebra, over, &square_over, &root_over) ||
-        !split_square(algebra, under, &square_under, &root_under)) {
-        rt_big a, b;
-        if (!perfect_root(over, 2, &a) || !perfect_root(under, 2, &b)) {
-            algebra->failed = true;
-            return;
-        }
-        rt_value below;
-        rt_value_integer(value, a);
-        rt_value_integer(&below, b);
-        rt_value_divide(algebra, value, value, &below);
-    } else {
-        rt_value below;
-        rt_value_integer(value, square_over);
-        rt_value_integer(&below, square_under);
-        value->over.terms[0].root = root_over;
-        below.over.terms[0].root = root_under;
-        rt_value_divide(algebra, value, value, &below);
-    }
-    if (negative) {
-        rt_value unit;
-        rt_value_symbol(algebra, &unit, "i", 1);
-        rt_value_multiply(algebra, value, value, &unit);
-    }
-}
-
-void rt_value_root(rt_algebra *algebra, rt_value *value, int64_t degree)
-{
-    rt_big over, under, a, b;
-    if (!step(algebra) || degree < 2 || degree > 64) {
+    int64_t n, under;
+    fmpz_t product;
+    rt_value *result = rt_field_value(algebra);
+    if (!rt_value_small(algebra, value, &n, &under) || under != 1 || n < 0 || n > FACTORIAL_MAX ||
+        !rt_field_pay(algebra, 100 + 8 * n)) {
         algebra->failed = true;
-        return;
+        return result;
     }
-    bool rational = rt_value_rational(value, &over, &under);
-    if (rational && degree == 2) {
-        square_root(algebra, value, over, under);
-        return;
-    }
-    bool negative = rational && over < 0;
-    if (rational && (!negative || degree % 2) &&
-        perfect_root(negative ? -over : over, degree, &a) && perfect_root(under, degree, &b)) {
-        rt_value below;
-        rt_value_integer(value, negative ? -a : a);
-        rt_value_integer(&below, b);
-        rt_value_divide(algebra, value, value, &below);
-        return;
-    }
-    rt_value index, inner = *value;
-    rt_value_integer(&index, degree);
-    rt_value_opaque(algebra, value, "root", &inner, &index);
+    fmpz_init(product);
+    fmpz_fac_ui(product, (ulong)n);
+    fmpz_mpoly_q_set_fmpz(result->q, product, algebra->ring);
+    fmpz_clear(product);
+    return result;
 }
 
-void rt_value_power(rt_algebra *algebra, rt_value *value, const rt_value *exponent)
+const rt_value *rt_value_binomial(rt_algebra *algebra, const rt_value *n, const rt_value *k)
 {
-    rt_big over, under;
-    if (!rt_value_rational(exponent, &over, &under)) {
-        rt_value base = *value;
-        rt_value_opaque(algebra, value, "power", &base, exponent);
-        return;
-    }
-    if (under > 64 || over > INTEGER_POWER_MAX || over < -INTEGER_POWER_MAX) {
+    int64_t from, chosen, under_n, under_k;
+    fmpz_t ways;
+    rt_value *result = rt_field_value(algebra);
+    bool small = rt_value_small(algebra, n, &from, &under_n) &&
+                 rt_value_small(algebra, k, &chosen, &under_k) && under_n == 1 && under_k == 1;
+    if (!small || from < 0 || from > BINOMIAL_MAX || chosen < 0 || chosen > from ||
+        !rt_field_pay(algebra, 100 + 8 * from)) {
         algebra->failed = true;
-        return;
+        return result;
     }
-    if (under > 1) {
-        rt_value_root(algebra, value, (int64_t)under);
-    }
-    rt_value result, base = *value, unit;
-    rt_value_integer(&result, 1);
-    for (rt_big i = 0; i < (over < 0 ? -over : over) && !algebra->failed; i++) {
-        rt_value_multiply(algebra, &result, &result, &base);
-    }
-    if (over < 0 && !algebra->failed) {
-        rt_value_integer(&unit, 1);
-        rt_value_divide(algebra, &result, &unit, &result);
-    }
-    if (!over && !value->over.count) {
-        algebra->failed = true; /* 0⁰ */
-    }
-    *value = result;
-}
-
-bool rt_value_equal(rt_algebra *algebra, const rt_value *a, const rt_value *b)
-{
-    rt_sum left, right;
-    sum_multiply(algebra, &left, &a->over, &b->under);
-    sum_multiply(algebra, &right, &b->over, &a->under);
-    return !algebra->failed && sum_equal(&left, &right);
-}
-
-static bool linear(const rt_sum *sum)
-{
-    for (int i = 0; i < sum->count; i++) {
-        int degree = 0;
-        for (int k = 0; k < RT_SYMBOLS_MAX; k++) {
-            degree += sum->terms[i].powers[k];
-            degree += sum->terms[i].powers[k] < 0 ? 100 : 0;
-        }
-        if (degree > 1 || sum->terms[i].root != 1) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool rt_value_proportional(rt_algebra *algebra, const rt_value *a, const rt_value *b, int *sign,
-                           bool *simple)
-{
-    rt_sum left, right;
-    sum_multiply(algebra, &left, &a->over, &b->under);
-    sum_multiply(algebra, &right, &b->over, &a->under);
-    *simple = linear(&left) && linear(&right);
-    *sign = 1;
-    if (algebra->failed || left.count != right.count || !left.count) {
-        return !algebra->failed && left.count == right.count;
-    }
-    rt_term factor = one, *first = &left.terms[0], *second = &right.terms[0];
-    factor.over = times(algebra, first->over, second->under);
-    factor.under = times(algebra, first->under, second->over);
-    reduce(&factor);
-    *sign = factor.over < 0 ? -1 : 1;
-    rt_sum scale = {.count = 1, .terms = {factor}};
-    sum_multiply(algebra, &right, &right, &scale);
-    return !algebra->failed && sum_equal(&left, &right);
+    fmpz_init(ways);
+    fmpz_bin_uiui(ways, (ulong)from, (ulong)chosen);
+    fmpz_mpoly_q_set_fmpz(result->q, ways, algebra->ring);
+    fmpz_clear(ways);
+    return result;
 }

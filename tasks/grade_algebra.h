@@ -1,64 +1,84 @@
 /*
- * grade_algebra: exact values for comparing answers: quotients of sums of rational · √n · monomial.
- * Sums over different square-free n and different monomials are equal only term by term, so
- * equality is decided, not estimated. Everything is bounded; what leaves the bounds sets `failed`.
+ * grade_algebra: exact values for comparing answers: quotients of polynomials (FLINT, Calcium) in
+ * symbols and in generators: roots, roots of unity, π, logarithms, exponentials, inverse functions.
+ * Trigonometry is written in exponentials, so that its identities are algebra. Two values are equal
+ * if their difference is zero by the relations of the generators or as an exact algebraic number;
+ * they differ if ball arithmetic (Arb) tells them apart at a point; else nobody knows.
+ * Symbols stand for positive real numbers; i, e and π for themselves.
+ *
+ * Every operation is paid for from a budget before it is done, which bounds time and memory; what
+ * leaves a bound makes the algebra "failed", and every value after that is meaningless but valid.
+ * An algebra belongs to one thread. It owns its values: they live until it is closed.
  */
 #ifndef RT_TASKS_GRADE_ALGEBRA_H
 #define RT_TASKS_GRADE_ALGEBRA_H
 
 #include "tasks/grade.h"
 
-enum { RT_SYMBOLS_MAX = 8, RT_TERMS_MAX = 24, RT_SYMBOL_BYTES = 160, RT_STEPS_MAX = 20000 };
+/* What one comparison of answers may cost, in word operations, roughly. */
+enum { RT_STEPS_MAX = 4000000 };
 
-typedef __int128 rt_big;
+typedef struct rt_algebra rt_algebra;
+typedef struct rt_value rt_value;
 
-/* Symbols of one comparison, shared by both sides. Slot 0 is the imaginary unit. */
-typedef struct rt_algebra {
-    int symbols_count;
-    char symbols[RT_SYMBOLS_MAX][RT_SYMBOL_BYTES];
-    bool opaque;   /* a function or root stands for itself: inequality proves nothing */
-    bool failed;   /* out of bounds, or not mathematics we know */
-    int steps_left;
-} rt_algebra;
+/* *steps goes down with the work and may end below zero. */
+rt_algebra *rt_algebra_open(int64_t *steps);
+void rt_algebra_close(rt_algebra *algebra);
+bool rt_algebra_failed(const rt_algebra *algebra);
+void rt_algebra_fail(rt_algebra *algebra);
+/* The text can be read in two ways, and one was taken: that values differ proves nothing. */
+void rt_algebra_doubt(rt_algebra *algebra);
+bool rt_algebra_doubtful(const rt_algebra *algebra);
 
-typedef struct rt_term {
-    rt_big over, under;             /* lowest terms, under > 0 */
-    int64_t root;                   /* square-free, ≥ 1 */
-    int16_t powers[RT_SYMBOLS_MAX]; /* may be negative */
-} rt_term;
+const rt_value *rt_value_integer(rt_algebra *algebra, int64_t integer);
+const rt_value *rt_value_digits(rt_algebra *algebra, const char *digits, size_t bytes);
+/* "i", "e" and "\\pi" are the numbers; every other name is a symbol. */
+const rt_value *rt_value_symbol(rt_algebra *algebra, const char *name, size_t bytes);
+const rt_value *rt_value_add(rt_algebra *algebra, const rt_value *a, const rt_value *b);
+const rt_value *rt_value_negate(rt_algebra *algebra, const rt_value *value);
+const rt_value *rt_value_multiply(rt_algebra *algebra, const rt_value *a, const rt_value *b);
+/* Fails unless b is certainly not zero. */
+const rt_value *rt_value_divide(rt_algebra *algebra, const rt_value *a, const rt_value *b);
+const rt_value *rt_value_power(rt_algebra *algebra, const rt_value *base, const rt_value *exponent);
+/* Odd roots of negative numbers are negative. */
+const rt_value *rt_value_root(rt_algebra *algebra, const rt_value *value, int64_t degree);
+const rt_value *rt_value_absolute(rt_algebra *algebra, const rt_value *value);
+/* base NULL: e. */
+const rt_value *rt_value_log(rt_algebra *algebra, const rt_value *value, const rt_value *base);
+/* Name without backslash: sin, …, arcsin, …, sinh, …, exp, ln. */
+bool rt_function_known(const char *name);
+const rt_value *rt_value_function(rt_algebra *algebra, const char *name, const rt_value *value);
+const rt_value *rt_value_factorial(rt_algebra *algebra, const rt_value *value);
+const rt_value *rt_value_binomial(rt_algebra *algebra, const rt_value *n, const rt_value *k);
+/* A fraction of small numbers. */
+bool rt_value_small(rt_algebra *algebra, const rt_value *value, int64_t *over, int64_t *under);
 
-typedef struct rt_sum {
-    int count; /* 0: zero */
-    rt_term terms[RT_TERMS_MAX]; /* sorted by (powers, root), none zero */
-} rt_sum;
+/* RT_CORRECT, RT_WRONG or RT_UNDECIDED. */
+int rt_value_equal(rt_algebra *algebra, const rt_value *a, const rt_value *b);
+/* Whether a = c·b for a number c ≠ 0; *sign: of c, 0 if not known. `numerators`: of a = 0 and b = 0
+ * only the numerators count. *final: both are linear, so that RT_WRONG tells apart what they
+ * describe, too. */
+int rt_value_proportional(rt_algebra *algebra, const rt_value *a, const rt_value *b,
+                          bool numerators, int *sign, bool *final);
 
-typedef struct rt_value {
-    rt_sum over, under;
-} rt_value;
+/* Reads a whole normalised expression; failure is in the algebra. */
+const rt_value *rt_expression_read(rt_algebra *algebra, rt_text text);
 
-void rt_algebra_init(rt_algebra *algebra, int steps);
-void rt_value_integer(rt_value *value, rt_big integer);
-void rt_value_symbol(rt_algebra *algebra, rt_value *value, const char *name, size_t bytes);
-/* A function applied to a value, known only by what it is applied to. */
-void rt_value_opaque(rt_algebra *algebra, rt_value *value, const char *name, const rt_value *a,
-                     const rt_value *b);
-/* The result may be one of the operands. */
-void rt_value_add(rt_algebra *algebra, rt_value *result, const rt_value *a, const rt_value *b);
-void rt_value_negate(rt_value *value);
-void rt_value_multiply(rt_algebra *algebra, rt_value *result, const rt_value *a,
-                       const rt_value *b);
-void rt_value_divide(rt_algebra *algebra, rt_value *result, const rt_value *a, const rt_value *b);
-void rt_value_power(rt_algebra *algebra, rt_value *value, const rt_value *exponent);
-void rt_value_root(rt_algebra *algebra, rt_value *value, int64_t degree);
-bool rt_value_rational(const rt_value *value, rt_big *over, rt_big *under);
-bool rt_value_equal(rt_algebra *algebra, const rt_value *a, const rt_value *b);
-/* a = c·b for a rational c ≠ 0; sign: of c. *simple: both are polynomials of degree 1 at most
- * without roots, so that a "no" is final. */
-bool rt_value_proportional(rt_algebra *algebra, const rt_value *a, const rt_value *b, int *sign,
-                           bool *simple);
+/* ---- grade_unit.c: units of length, area, volume, mass, time, money and speed ---------------- */
 
-/* Reads a whole normalised expression; failure is in algebra->failed. */
-void rt_expression_read(rt_algebra *algebra, rt_text text, rt_value *value);
+enum { RT_UNIT_PARTS_MAX = 4, RT_DIMENSIONS = 4 };
+typedef struct rt_unit {
+    int count;
+    struct {
+        int64_t over, under; /* of the base unit: metre, gram, second, dollar */
+        int power;
+    } parts[RT_UNIT_PARTS_MAX];
+    int dimensions[RT_DIMENSIONS];
+} rt_unit;
+/* "cm", "square feet", "km/h", "m/s^2"; false: not known. */
+bool rt_unit_read(rt_text text, rt_unit *unit);
+bool rt_unit_same_kind(const rt_unit *a, const rt_unit *b);
+const rt_value *rt_unit_value(rt_algebra *algebra, const rt_unit *unit);
 
 /* ---- grade_math_latex.c: LaTeX to the small alphabet that the reader and comparer know ---- */
 
@@ -75,6 +95,10 @@ enum { RT_MATH_BYTES_MAX = 2048 };
 #define RT_UNKNOWN '\x0e'
 #define RT_MATRIX_OPEN '\x10'
 #define RT_MATRIX_CLOSE '\x11'
+#define RT_DEGREES '\x12'
+/* In front of and behind the text of a unit. */
+#define RT_UNIT_OPEN '\x13'
+#define RT_UNIT_CLOSE '\x14'
 /* Writes at most RT_MATH_BYTES_MAX bytes; false: too long. */
 bool rt_latex_normalise(rt_text text, bool group_thousands, char *out, size_t *bytes);
 

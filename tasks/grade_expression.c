@@ -1,33 +1,51 @@
 /*
  * grade_expression: reads a normalised expression into an exact value by recursive descent, with
- * the depth and the work bounded. Whatever it does not know sets algebra->failed.
+ * the depth bounded. What it does not know makes the algebra failed; where a text can be read in
+ * two ways it takes one and leaves a doubt.
  */
 #include "tasks/grade_algebra.h"
 
 #include <ctype.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 24, FACTORIAL_MAX = 30 };
+enum { DEPTH_MAX = 24 };
 
 typedef struct reader {
     rt_algebra *algebra;
     const char *at, *end;
     int depth;
+    int angles;   /* inside the arguments of functions: degrees count */
     bool in_bars; /* inside |…|, where a bar closes */
 } reader;
 
-static void sum(reader *in, rt_value *value);
-static void unary(reader *in, rt_value *value);
+static const rt_value *sum(reader *in);
+static const rt_value *unary(reader *in);
 
-static void fail(reader *in)
+static const rt_value *integer(reader *in, int64_t value)
 {
-    in->algebra->failed = true;
-    in->at = in->end;
+    return rt_value_integer(in->algebra, value);
 }
 
+static const rt_value *fail(reader *in)
+{
+    rt_algebra_fail(in->algebra);
+    in->at = in->end;
+    return integer(in, 0);
+}
+
+static bool failed(const reader *in)
+{
+    return rt_algebra_failed(in->algebra);
+}
+
+/* Spaces, and units inside an expression. */
 static void skip(reader *in)
 {
-    while (in->at < in->end && *in->at == ' ') {
+    while (in->at < in->end && (*in->at == ' ' || *in->at == RT_UNIT_OPEN)) {
+        if (*in->at == RT_UNIT_OPEN) {
+            const char *close = memchr(in->at, RT_UNIT_CLOSE, (size_t)(in->end - in->at));
+            in->at = close ? close : in->end - 1;
+        }
         in->at++;
     }
 }
@@ -60,199 +78,295 @@ static bool take_command(reader *in, const char *name)
     return true;
 }
 
+static bool digit_next(const reader *in)
+{
+    return in->at < in->end && isdigit((unsigned char)*in->at);
+}
+
 /* ---- numbers ----------------------------------------------------------------------------- */
 
-static bool digits(reader *in, rt_big *value, rt_big *scale)
+static rt_text digits(reader *in)
 {
     const char *first = in->at;
-    for (; in->at < in->end && isdigit((unsigned char)*in->at); in->at++) {
-        if (*value > ((rt_big)1 << 120) / 10 || *scale > ((rt_big)1 << 100)) {
-            fail(in);
-            return false;
-        }
-        *value = *value * 10 + (*in->at - '0');
-        *scale *= 10;
+    while (digit_next(in)) {
+        in->at++;
     }
-    return in->at > first;
+    return (rt_text){first, (size_t)(in->at - first)};
+}
+
+static const rt_value *whole(reader *in, rt_text text)
+{
+    return text.bytes ? rt_value_digits(in->algebra, text.at, text.bytes) : integer(in, 0);
+}
+
+/* over/under where over < under, else NULL. */
+static const rt_value *proper(reader *in, rt_text over, rt_text under)
+{
+    while (over.bytes && *over.at == '0') {
+        over = rt_text_skip(over, 1);
+    }
+    while (under.bytes && *under.at == '0') {
+        under = rt_text_skip(under, 1);
+    }
+    if (over.bytes > under.bytes || !under.bytes ||
+        (over.bytes == under.bytes && memcmp(over.at, under.at, over.bytes) >= 0)) {
+        return NULL;
+    }
+    return rt_value_divide(in->algebra, whole(in, over), whole(in, under));
 }
 
 /* \frac{a}{b} or a/b right behind a whole number, all of them plain digits: a mixed number. */
-static void mixed(reader *in, rt_value *value)
+static const rt_value *mixed(reader *in, const rt_value *value)
 {
     const char *start = in->at;
-    rt_big over = 0, under = 0, ignore = 1;
+    rt_text over = {0}, under = {0};
     bool spaced = peek(in) && in->at > start, read = false;
     if (take_command(in, "frac")) {
-        skip(in);
-        bool braced = in->at < in->end && *in->at == '{';
-        if (braced) {
-            read = take(in, '{') && digits(in, &over, &ignore) && take(in, '}') && take(in, '{') &&
-                   digits(in, &under, &ignore) && take(in, '}');
+        if (take(in, '{')) {
+            over = digits(in);
+            if (take(in, '}') && take(in, '{')) {
+                under = digits(in);
+                read = take(in, '}');
+            }
         } else if (in->end - in->at >= 2 && isdigit((unsigned char)in->at[0]) &&
                    isdigit((unsigned char)in->at[1])) {
-            over = *in->at++ - '0';
-            under = *in->at++ - '0';
+            over = (rt_text){in->at, 1};
+            under = (rt_text){in->at + 1, 1};
+            in->at += 2;
             read = true;
         }
-    } else if (spaced && in->at < in->end && isdigit((unsigned char)*in->at)) {
-        read = digits(in, &over, &ignore) && take(in, '/') && digits(in, &under, &ignore);
-    }
-    if (!read || !under || over >= under || in->algebra->failed) {
-        if (!in->algebra->failed) {
-            in->at = start;
+    } else if (spaced && digit_next(in)) {
+        over = digits(in);
+        if (take(in, '/') && digit_next(in)) {
+            under = digits(in);
+            read = true;
         }
-        return;
     }
-    rt_value part, below;
-    rt_value_integer(&part, over);
-    rt_value_integer(&below, under);
-    rt_value_divide(in->algebra, &part, &part, &below);
-    rt_value_add(in->algebra, value, value, &part);
+    const rt_value *part = read ? proper(in, over, under) : NULL;
+    if (!part) {
+        in->at = start;
+        return value;
+    }
+    return rt_value_add(in->algebra, value, part);
 }
 
-static void number(reader *in, rt_value *value)
+static const rt_value *tenths(reader *in, const rt_value *value, size_t places)
 {
-    rt_big whole = 0, scale = 1, ignore = 1;
-    rt_value_integer(value, 0);
-    bool any = digits(in, &whole, &ignore), point = false;
-    if (in->at < in->end && *in->at == '.' && !in->algebra->failed) {
+    const rt_value *ten = integer(in, 10);
+    ten = rt_value_power(in->algebra, ten, integer(in, (int64_t)places));
+    return rt_value_divide(in->algebra, value, ten);
+}
+
+/* 0.1\overline{6}: digits that repeat for ever. */
+static const rt_value *repeating(reader *in, const rt_value *value, size_t places)
+{
+    const char *start = in->at;
+    if (!take_command(in, "overline") || !take(in, '{')) {
+        in->at = start;
+        return value;
+    }
+    rt_text period = digits(in);
+    if (!period.bytes || !take(in, '}')) {
+        return fail(in);
+    }
+    const rt_value *nines = integer(in, 10), *part;
+    nines = rt_value_power(in->algebra, nines, integer(in, (int64_t)period.bytes));
+    nines = rt_value_add(in->algebra, nines, integer(in, -1));
+    part = rt_value_divide(in->algebra, whole(in, period), nines);
+    return rt_value_add(in->algebra, value, tenths(in, part, places));
+}
+
+static const rt_value *number(reader *in)
+{
+    rt_text before = digits(in), after = {0};
+    const rt_value *value = whole(in, before);
+    bool point = in->at < in->end && *in->at == '.';
+    if (point) {
         in->at++;
-        point = digits(in, &whole, &scale);
+        after = digits(in);
+        if (after.bytes) {
+            value = rt_value_add(in->algebra, value, tenths(in, whole(in, after), after.bytes));
+        }
+        value = repeating(in, value, after.bytes);
     }
-    if (!any && !point) {
-        fail(in);
-        return;
+    if (!before.bytes && !after.bytes) {
+        return fail(in);
     }
-    rt_value below;
-    rt_value_integer(value, whole);
-    rt_value_integer(&below, scale);
-    rt_value_divide(in->algebra, value, value, &below);
-    if (!point) {
-        mixed(in, value);
-    }
+    return point ? value : mixed(in, value);
 }
 
 /* ---- groups, commands, symbols ----------------------------------------------------------- */
 
-/* Argument of a command: {expression}, one digit, one letter or one command. */
-static void argument(reader *in, rt_value *value)
+/* The inside of a bracket, up to its end. */
+static const rt_value *inside(reader *in, char close)
 {
-    rt_value_integer(value, 0);
-    if (take(in, '{')) {
-        sum(in, value);
-        if (!take(in, '}')) {
-            fail(in);
-        }
-    } else if (isdigit((unsigned char)peek(in))) {
-        rt_value_integer(value, *in->at++ - '0');
-    } else if (peek(in)) {
-        unary(in, value);
-    } else {
-        fail(in);
-    }
+    bool bars = in->in_bars;
+    in->in_bars = false;
+    const rt_value *value = sum(in);
+    in->in_bars = bars;
+    return take(in, close) ? value : fail(in);
 }
 
-static void logarithm(reader *in, rt_value *value)
+/* Argument of a command: {expression}, one digit, one letter or one command. */
+static const rt_value *argument(reader *in)
 {
-    rt_value base, inner;
-    rt_value_integer(&base, 10);
-    if (take(in, '_')) {
-        argument(in, &base);
+    if (take(in, '{')) {
+        return inside(in, '}');
     }
     if (isdigit((unsigned char)peek(in))) {
-        number(in, &inner);
-    } else {
-        unary(in, &inner);
+        return integer(in, *in->at++ - '0');
     }
-    rt_big b, b_under, x, x_under, power = 1;
-    if (!in->algebra->failed && rt_value_rational(&base, &b, &b_under) && b_under == 1 && b > 1 &&
-        rt_value_rational(&inner, &x, &x_under) && x_under == 1 && x > 0) {
-        int exponent = 0;
-        while (power < x && power <= ((rt_big)1 << 120) / b) {
-            power *= b;
-            exponent++;
-        }
-        if (power == x) {
-            rt_value_integer(value, exponent);
-            return;
-        }
-    }
-    rt_value_opaque(in->algebra, value, "log", &inner, &base);
+    return peek(in) ? unary(in) : fail(in);
 }
 
-static void root(reader *in, rt_value *value)
+static char bracket_for(char c)
 {
-    rt_value index;
-    rt_big degree = 2, under = 1;
+    return c == '(' ? ')' : c == '[' ? ']' : c == '{' ? '}' : '\0';
+}
+
+/* What may follow a factor directly, to be multiplied by it; a number may not. */
+static bool starts_factor(reader *in)
+{
+    char c = peek(in);
+    return c == '(' || c == '[' || c == '{' || c == '\\' || isalpha((unsigned char)c) ||
+           (c == '|' && !in->in_bars);
+}
+
+static bool at_function(reader *in)
+{
+    const char *start = in->at, *end = in->at + (in->at < in->end);
+    char name[8] = {0};
+    if (peek(in) != '\\') {
+        return false;
+    }
+    start = in->at;
+    for (end = start + 1; end < in->end && isalpha((unsigned char)*end); end++) {
+    }
+    size_t bytes = (size_t)(end - start) - 1;
+    if (bytes >= sizeof name) {
+        return false;
+    }
+    memcpy(name, start + 1, bytes);
+    return rt_function_known(name) || !strcmp(name, "log");
+}
+
+/* Of a function: in brackets, or the factors that follow directly, as in \sin 2x \cos x. */
+static const rt_value *operand(reader *in)
+{
+    const rt_value *value;
+    in->angles++;
+    if (bracket_for(peek(in))) {
+        char close = bracket_for(*in->at++);
+        value = inside(in, close);
+        if (peek(in) == '^') { /* of the argument or of the function? */
+            rt_algebra_doubt(in->algebra);
+        }
+    } else {
+        value = unary(in);
+        while (!failed(in) && starts_factor(in) && !at_function(in)) {
+            if (*in->at == '(') {
+                rt_algebra_doubt(in->algebra);
+            }
+            value = rt_value_multiply(in->algebra, value, unary(in));
+        }
+        if (peek(in) == '/' || peek(in) == '*') {
+            rt_algebra_doubt(in->algebra);
+        }
+    }
+    in->angles--;
+    return value;
+}
+
+static const rt_value *logarithm(reader *in)
+{
+    int64_t over, under;
+    const rt_value *base = NULL;
+    if (take(in, '_')) {
+        base = argument(in);
+    }
+    const rt_value *inner = operand(in);
+    if (base) {
+        return rt_value_log(in->algebra, inner, base);
+    }
+    /* \log alone is to the base ten in school and natural elsewhere. */
+    const rt_value *value = rt_value_log(in->algebra, inner, integer(in, 10));
+    if (!rt_value_small(in->algebra, value, &over, &under)) {
+        rt_algebra_doubt(in->algebra);
+    }
+    return value;
+}
+
+static const rt_value *root(reader *in)
+{
+    int64_t degree = 2, under = 1;
+    const rt_value *value;
     if (take(in, '[')) {
-        sum(in, &index);
-        if (!take(in, ']') || !rt_value_rational(&index, &degree, &under) || under != 1 ||
-            degree < 2 || degree > 64) {
-            fail(in);
-            return;
+        const rt_value *index = inside(in, ']');
+        if (!rt_value_small(in->algebra, index, &degree, &under) || under != 1 || degree < 2) {
+            return fail(in);
         }
     }
     if (take(in, '(')) { /* √(…), as written without LaTeX */
-        sum(in, value);
-        if (!take(in, ')')) {
-            fail(in);
-        }
+        value = inside(in, ')');
     } else {
-        argument(in, value);
+        value = argument(in);
     }
-    if (!in->algebra->failed) {
-        rt_value_root(in->algebra, value, (int64_t)degree);
-    }
+    return failed(in) ? value : rt_value_root(in->algebra, value, degree);
 }
 
-static bool function(reader *in, rt_value *value)
+/* \sin^2 x is a power of the function, \sin^{-1} x its inverse. */
+static const rt_value *function(reader *in)
 {
-    static const char *const names[] = {"ln", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin",
-                                        "arccos", "arctan", "sinh", "cosh", "tanh", "exp"};
-    for (size_t i = 0; i < RT_COUNT(names); i++) {
-        if (take_command(in, names[i])) {
-            rt_value inner, power;
-            rt_value_integer(&power, 1);
-            if (take(in, '^')) {
-                argument(in, &power);
+    char name[16];
+    size_t bytes = 0;
+    int64_t over = 1, under = 1;
+    const rt_value *power = NULL;
+    for (in->at++; in->at < in->end && isalpha((unsigned char)*in->at); in->at++) {
+        name[bytes++] = *in->at; /* at_function has looked: it is short */
+    }
+    name[bytes] = '\0';
+    if (!strcmp(name, "log")) {
+        return logarithm(in);
+    }
+    if (take(in, '^')) {
+        power = argument(in);
+        if (rt_value_small(in->algebra, power, &over, &under) && over == -1 && under == 1) {
+            char inverse[sizeof name + 3];
+            snprintf(inverse, sizeof inverse, "arc%s", name);
+            power = NULL;
+            if (!rt_function_known(inverse)) {
+                return fail(in);
             }
-            if (take(in, '{')) {
-                sum(in, &inner);
-                if (!take(in, '}')) {
-                    fail(in);
-                }
-            } else {
-                unary(in, &inner);
-            }
-            rt_value_opaque(in->algebra, value, names[i], &inner, &power);
-            return true;
+            return rt_value_function(in->algebra, inverse, operand(in));
         }
     }
-    return false;
+    const rt_value *value = rt_value_function(in->algebra, name, operand(in));
+    return power ? rt_value_power(in->algebra, value, power) : value;
 }
 
-static bool command(reader *in, rt_value *value)
+static const rt_value *symbol(reader *in);
+
+static const rt_value *command(reader *in)
 {
+    static const char *const binomials[] = {"binom", "dbinom", "tbinom"};
     if (take_command(in, "frac")) {
-        rt_value below;
-        argument(in, value);
-        argument(in, &below);
-        rt_value_divide(in->algebra, value, value, &below);
-        return true;
+        const rt_value *above = argument(in), *below = argument(in);
+        return failed(in) ? above : rt_value_divide(in->algebra, above, below);
     }
     if (take_command(in, "sqrt")) {
-        root(in, value);
-        return true;
+        return root(in);
     }
-    if (take_command(in, "log")) {
-        logarithm(in, value);
-        return true;
+    for (size_t i = 0; i < RT_COUNT(binomials); i++) {
+        if (take_command(in, binomials[i])) {
+            const rt_value *above = argument(in), *below = argument(in);
+            return rt_value_binomial(in->algebra, above, below);
+        }
     }
-    return function(in, value);
+    return at_function(in) ? function(in) : symbol(in);
 }
 
 /* A letter or \name with its subscript. */
-static void symbol(reader *in, rt_value *value)
+static const rt_value *symbol(reader *in)
 {
     static const char *const known[] = {
         "pi", "infty", "alpha", "beta", "gamma", "delta", "epsilon", "theta", "lambda", "mu", "phi",
@@ -265,16 +379,14 @@ static void symbol(reader *in, rt_value *value)
             i++;
         }
         if (i == RT_COUNT(known)) {
-            fail(in);
-            return;
+            return fail(in);
         }
     } else {
         in->at++;
     }
     size_t bytes = (size_t)(in->at - begin);
-    char name[64];
-    bytes = RT_MIN(bytes, (size_t)32);
-    memcpy(name, begin, bytes);
+    char name[32];
+    memcpy(name, begin, bytes); /* a letter or one of the names above */
     if (in->at < in->end && *in->at == '_') {
         in->at++;
         bool braced = take(in, '{');
@@ -286,181 +398,139 @@ static void symbol(reader *in, rt_value *value)
             }
         }
         if (braced && !take(in, '}')) {
-            fail(in);
-            return;
+            return fail(in);
         }
     }
-    rt_value_symbol(in->algebra, value, name, bytes);
+    return rt_value_symbol(in->algebra, name, bytes);
 }
 
-static void absolute(reader *in, rt_value *value)
+static const rt_value *absolute(reader *in)
 {
-    rt_big over, under;
     in->at++;
     in->in_bars = true;
-    sum(in, value);
+    const rt_value *value = sum(in);
     in->in_bars = false;
     if (!take(in, '|')) {
-        fail(in);
-        return;
+        return fail(in);
     }
-    if (rt_value_rational(value, &over, &under)) {
-        if (over < 0) {
-            rt_value_negate(value);
-        }
-        return;
-    }
-    rt_value inner = *value;
-    rt_value_opaque(in->algebra, value, "abs", &inner, NULL);
+    return rt_value_absolute(in->algebra, value);
 }
 
-static void base(reader *in, rt_value *value)
+static const rt_value *base(reader *in)
 {
     char c = peek(in);
-    char close = c == '(' ? ')' : c == '[' ? ']' : c == '{' ? '}' : '\0';
-    rt_value_integer(value, 0);
-    if (in->algebra->failed) {
-        return;
+    if (failed(in)) {
+        return integer(in, 0);
     }
-    if (close) {
-        bool bars = in->in_bars;
-        in->in_bars = false;
+    if (bracket_for(c)) {
         in->at++;
-        sum(in, value);
-        in->in_bars = bars;
-        if (!take(in, close)) {
-            fail(in);
-        }
-    } else if (isdigit((unsigned char)c) || c == '.') {
-        number(in, value);
-    } else if (c == '|' && !in->in_bars) {
-        absolute(in, value);
-    } else if (c == '\\' && command(in, value)) {
-        return;
-    } else if (isalpha((unsigned char)c) || c == '\\') {
-        symbol(in, value);
-    } else {
-        fail(in);
+        return inside(in, bracket_for(c));
     }
+    if (isdigit((unsigned char)c) || c == '.') {
+        return number(in);
+    }
+    if (c == '|' && !in->in_bars) {
+        return absolute(in);
+    }
+    if (c == '\\') {
+        return command(in);
+    }
+    return isalpha((unsigned char)c) ? symbol(in) : fail(in);
 }
 
 /* ---- operators --------------------------------------------------------------------------- */
 
-static void factorial(reader *in, rt_value *value)
+static const rt_value *exponent(reader *in)
 {
-    rt_big n, under, product = 1;
-    if (!rt_value_rational(value, &n, &under) || under != 1 || n < 0 || n > FACTORIAL_MAX) {
-        fail(in);
-        return;
-    }
-    for (rt_big i = 2; i <= n; i++) {
-        product *= i;
-    }
-    rt_value_integer(value, product);
-}
-
-static void exponent(reader *in, rt_value *value)
-{
-    rt_value_integer(value, 0);
     if (peek(in) == '{') {
-        argument(in, value);
-    } else if (isdigit((unsigned char)peek(in))) {
-        rt_big whole = 0, ignore = 1; /* 10^12 without braces means what people mean */
-        digits(in, &whole, &ignore);
-        rt_value_integer(value, whole);
-    } else {
-        unary(in, value);
+        return argument(in);
     }
+    if (digit_next(in)) { /* 10^12 without braces means what people mean */
+        return whole(in, digits(in));
+    }
+    return unary(in);
 }
 
-static void power(reader *in, rt_value *value)
+static const rt_value *power(reader *in)
 {
-    base(in, value);
-    while (!in->algebra->failed && (peek(in) == '^' || peek(in) == '!')) {
+    const rt_value *value = base(in);
+    while (!failed(in) && (peek(in) == '^' || peek(in) == '!' || peek(in) == RT_DEGREES)) {
         if (take(in, '!')) {
-            factorial(in, value);
-            continue;
-        }
-        rt_value above;
-        in->at++;
-        exponent(in, &above);
-        if (!in->algebra->failed) {
-            rt_value_power(in->algebra, value, &above);
+            value = rt_value_factorial(in->algebra, value);
+        } else if (take(in, RT_DEGREES)) {
+            if (in->angles) {
+                const rt_value *degree = rt_value_symbol(in->algebra, "\\pi", 3);
+                degree = rt_value_divide(in->algebra, degree, integer(in, 180));
+                value = rt_value_multiply(in->algebra, value, degree);
+            }
+        } else {
+            in->at++;
+            const rt_value *above = exponent(in);
+            value = failed(in) ? value : rt_value_power(in->algebra, value, above);
         }
     }
+    return value;
 }
 
-static void unary(reader *in, rt_value *value)
+static const rt_value *unary(reader *in)
 {
     bool negative = false;
     if (++in->depth > DEPTH_MAX) {
-        rt_value_integer(value, 0);
-        fail(in);
-        return;
+        return fail(in);
     }
     while (peek(in) == '-' || peek(in) == '+') {
         negative ^= *in->at++ == '-';
     }
-    power(in, value);
-    if (negative) {
-        rt_value_negate(value);
-    }
+    const rt_value *value = power(in);
     in->depth--;
+    return negative ? rt_value_negate(in->algebra, value) : value;
 }
 
-/* What may follow a factor directly, to be multiplied by it; a number may not. */
-static bool starts_factor(reader *in)
+static const rt_value *product(reader *in)
 {
-    char c = peek(in);
-    return c == '(' || c == '[' || c == '{' || c == '\\' || isalpha((unsigned char)c) ||
-           (c == '|' && !in->in_bars);
-}
-
-static void product(reader *in, rt_value *value)
-{
-    unary(in, value);
-    while (!in->algebra->failed) {
-        rt_value next;
+    const rt_value *value = unary(in);
+    bool divided = false;
+    while (!failed(in)) {
         if (take(in, '*')) {
-            unary(in, &next);
-            rt_value_multiply(in->algebra, value, value, &next);
+            value = rt_value_multiply(in->algebra, value, unary(in));
+            divided = false;
         } else if (take(in, '/')) {
-            unary(in, &next);
-            rt_value_divide(in->algebra, value, value, &next);
+            divided = true;
+            value = rt_value_divide(in->algebra, value, unary(in));
         } else if (starts_factor(in)) {
-            unary(in, &next);
-            rt_value_multiply(in->algebra, value, value, &next);
+            if (divided) { /* 1/2x: a half of x, or one over 2x? */
+                rt_algebra_doubt(in->algebra);
+            }
+            value = rt_value_multiply(in->algebra, value, unary(in));
         } else {
-            return;
+            break;
         }
     }
+    return value;
 }
 
-static void sum(reader *in, rt_value *value)
+static const rt_value *sum(reader *in)
 {
-    rt_value_integer(value, 0);
     if (++in->depth > DEPTH_MAX) {
-        fail(in);
-        return;
+        return fail(in);
     }
-    product(in, value);
-    while (!in->algebra->failed && (peek(in) == '+' || peek(in) == '-')) {
-        rt_value next;
+    const rt_value *value = product(in);
+    while (!failed(in) && (peek(in) == '+' || peek(in) == '-')) {
         bool negative = *in->at++ == '-';
-        product(in, &next);
-        if (negative) {
-            rt_value_negate(&next);
-        }
-        rt_value_add(in->algebra, value, value, &next);
+        const rt_value *next = product(in);
+        next = negative ? rt_value_negate(in->algebra, next) : next;
+        value = rt_value_add(in->algebra, value, next);
     }
     in->depth--;
+    return value;
 }
 
-void rt_expression_read(rt_algebra *algebra, rt_text text, rt_value *value)
+const rt_value *rt_expression_read(rt_algebra *algebra, rt_text text)
 {
     reader in = {.algebra = algebra, .at = text.at, .end = text.at + text.bytes};
-    sum(&in, value);
+    const rt_value *value = sum(&in);
     if (peek(&in)) {
-        algebra->failed = true;
+        rt_algebra_fail(algebra);
     }
+    return value;
 }

@@ -12,7 +12,7 @@
 enum { PARTS_MAX = 32, DEPTH_MAX = 6 };
 
 typedef struct comparison {
-    int steps_left; /* shared by all leaves of one answer */
+    int64_t steps_left; /* shared by all leaves of one answer */
     int depth;
 } comparison;
 
@@ -163,36 +163,61 @@ static bool take_percent(rt_text *text)
     return true;
 }
 
+/* Degrees of temperature are a unit like others. */
+static bool take_degrees(rt_text *text)
+{
+    rt_text rest = *text;
+    if (rest.bytes >= 2 && strchr("CF", rest.at[rest.bytes - 1])) {
+        rest = rt_text_trim((rt_text){rest.at, rest.bytes - 1});
+        if (rest.bytes && rest.at[rest.bytes - 1] == RT_DEGREES) {
+            rest.bytes--;
+            *text = rt_text_trim(rest);
+        }
+        return false;
+    }
+    return rest.bytes && rest.at[rest.bytes - 1] == RT_DEGREES;
+}
+
 static bool understood(comparison *state, rt_text text)
 {
-    rt_algebra algebra;
-    rt_value value;
-    rt_algebra_init(&algebra, state->steps_left);
-    rt_expression_read(&algebra, text, &value);
-    state->steps_left = algebra.steps_left;
-    return !algebra.failed && !algebra.opaque;
+    rt_algebra *algebra = rt_algebra_open(&state->steps_left);
+    rt_expression_read(algebra, text);
+    bool clear = !rt_algebra_failed(algebra) && !rt_algebra_doubtful(algebra);
+    rt_algebra_close(algebra);
+    return clear;
+}
+
+/* Whether left is equal to right, or one of them is after a change of scale: 40 % is 0.4, too. */
+static int equal_or_scaled(rt_algebra *algebra, const rt_value *left, const rt_value *right,
+                           const rt_value *scale)
+{
+    int grade = rt_value_equal(algebra, left, right);
+    if (grade == RT_CORRECT || !scale || rt_algebra_failed(algebra)) {
+        return grade;
+    }
+    int scaled = rt_value_equal(algebra, left, rt_value_multiply(algebra, right, scale));
+    return scaled == RT_CORRECT || scaled == RT_UNDECIDED ? scaled : grade;
 }
 
 static int compare_values(comparison *state, rt_text a, rt_text b)
 {
-    rt_algebra algebra;
-    rt_value left, right, hundred;
     bool percent_a = take_percent(&a), percent_b = take_percent(&b);
-    rt_algebra_init(&algebra, state->steps_left);
-    rt_expression_read(&algebra, a, &left);
-    rt_expression_read(&algebra, b, &right);
-    bool equal = !algebra.failed && rt_value_equal(&algebra, &left, &right);
-    if (!equal && !algebra.failed && percent_a != percent_b) {
-        rt_value_integer(&hundred, 100);
-        rt_value *scaled = percent_a ? &right : &left;
-        rt_value_multiply(&algebra, scaled, scaled, &hundred);
-        equal = rt_value_equal(&algebra, &left, &right);
+    bool degrees_a = take_degrees(&a), degrees_b = take_degrees(&b);
+    rt_algebra *algebra = rt_algebra_open(&state->steps_left);
+    const rt_value *left = rt_expression_read(algebra, a), *right = rt_expression_read(algebra, b);
+    const rt_value *scale = NULL;
+    if (percent_a != percent_b) {
+        scale = rt_value_integer(algebra, 100);
+    } else if (degrees_a != degrees_b) {
+        scale = rt_value_symbol(algebra, "\\pi", 3);
+        scale = rt_value_divide(algebra, rt_value_integer(algebra, 180), scale);
     }
-    state->steps_left = algebra.steps_left;
-    if (algebra.failed) {
-        return RT_UNDECIDED;
-    }
-    return equal ? RT_CORRECT : algebra.opaque ? RT_UNDECIDED : RT_WRONG;
+    bool swap = percent_b || degrees_b;
+    int grade = rt_algebra_failed(algebra) ? RT_UNDECIDED
+                : swap ? equal_or_scaled(algebra, right, left, scale)
+                       : equal_or_scaled(algebra, left, right, scale);
+    rt_algebra_close(algebra);
+    return grade;
 }
 
 static bool same_text(rt_text a, rt_text b)
@@ -236,50 +261,97 @@ static int compare_leaf(comparison *state, rt_text a, rt_text b)
     return compare_values(state, a, b);
 }
 
+/* ---- units ------------------------------------------------------------------------------- */
+
+/* The last unit behind a text goes away; *unit is what it says, empty if there is none. */
+static bool take_unit(rt_text *text, rt_text *unit)
+{
+    *unit = (rt_text){0};
+    if (!text->bytes || text->at[text->bytes - 1] != RT_UNIT_CLOSE) {
+        return false;
+    }
+    size_t open = text->bytes - 1;
+    while (open && text->at[open] != RT_UNIT_OPEN) {
+        open--;
+    }
+    *unit = (rt_text){text->at + open + 1, text->bytes - open - 2};
+    *text = rt_text_trim((rt_text){text->at, open});
+    return true;
+}
+
+/* Both sides have a unit that is known: the values are brought to the same one. */
+static int compare_measured(comparison *state, rt_text a, rt_text b, const rt_unit *unit_a,
+                            const rt_unit *unit_b)
+{
+    rt_algebra *algebra = rt_algebra_open(&state->steps_left);
+    const rt_value *left = rt_expression_read(algebra, a), *right = rt_expression_read(algebra, b);
+    int grade = RT_UNDECIDED;
+    if (!rt_algebra_failed(algebra)) {
+        left = rt_value_multiply(algebra, left, rt_unit_value(algebra, unit_a));
+        right = rt_value_multiply(algebra, right, rt_unit_value(algebra, unit_b));
+        grade = rt_value_equal(algebra, left, right);
+    }
+    rt_algebra_close(algebra);
+    return grade;
+}
+
+/* A unit on one side only, or one that is not known, counts for nothing. */
+static int compare_units(comparison *state, rt_text a, rt_text b)
+{
+    rt_text name_a, name_b, more;
+    rt_unit unit_a, unit_b;
+    take_unit(&a, &name_a);
+    take_unit(&b, &name_b);
+    bool several = take_unit(&a, &more) || take_unit(&b, &more);
+    if (several || !rt_unit_read(name_a, &unit_a) || !rt_unit_read(name_b, &unit_b)) {
+        return compare(state, a, b);
+    }
+    if (!rt_unit_same_kind(&unit_a, &unit_b)) { /* 5 cm for 5 cm²: carelessness or an error? */
+        int grade = compare(state, a, b);
+        return grade == RT_CORRECT ? RT_UNDECIDED : grade;
+    }
+    return compare_measured(state, a, b, &unit_a, &unit_b);
+}
+
 /* ---- equations and inequalities ---------------------------------------------------------- */
 
 static const char RELATIONS[] = "=<>\x04\x05\x06";
 
 /* The value of left − right of an equation or inequality. */
-static void difference(rt_algebra *algebra, rt_text left, rt_text right, rt_value *value)
+static const rt_value *difference(rt_algebra *algebra, rt_text left, rt_text right)
 {
-    rt_value other;
-    rt_expression_read(algebra, left, value);
-    rt_expression_read(algebra, right, &other);
-    rt_value_negate(&other);
-    if (!algebra->failed) {
-        rt_value_add(algebra, value, value, &other);
-    }
+    const rt_value *value = rt_expression_read(algebra, left);
+    const rt_value *other = rt_expression_read(algebra, right);
+    return rt_value_add(algebra, value, rt_value_negate(algebra, other));
 }
 
 /* One relation each; > and ≥ are turned into < and ≤. */
 static int compare_relation(comparison *state, rt_text left_a, char op_a, rt_text right_a,
                             rt_text left_b, char op_b, rt_text right_b)
 {
-    rt_algebra algebra;
-    rt_value a, b;
     bool turn_a = op_a == '>' || op_a == RT_AT_LEAST, turn_b = op_b == '>' || op_b == RT_AT_LEAST;
     op_a = op_a == '>' ? '<' : op_a == RT_AT_LEAST ? RT_AT_MOST : op_a;
     op_b = op_b == '>' ? '<' : op_b == RT_AT_LEAST ? RT_AT_MOST : op_b;
-    rt_algebra_init(&algebra, state->steps_left);
-    difference(&algebra, turn_a ? right_a : left_a, turn_a ? left_a : right_a, &a);
-    if (!algebra.failed) {
-        difference(&algebra, turn_b ? right_b : left_b, turn_b ? left_b : right_b, &b);
+    rt_algebra *algebra = rt_algebra_open(&state->steps_left);
+    const rt_value *a, *b;
+    a = difference(algebra, turn_a ? right_a : left_a, turn_a ? left_a : right_a);
+    b = difference(algebra, turn_b ? right_b : left_b, turn_b ? left_b : right_b);
+    int sign = 0, same = RT_UNDECIDED;
+    bool final = false, directed = op_a == '<' || op_a == RT_AT_MOST;
+    if (!rt_algebra_failed(algebra)) {
+        same = rt_value_proportional(algebra, a, b, op_a == '=' && op_b == '=', &sign, &final);
     }
-    int sign = 1;
-    bool simple = false;
-    bool same = !algebra.failed && rt_value_proportional(&algebra, &a, &b, &sign, &simple);
-    state->steps_left = algebra.steps_left;
-    if (algebra.failed) {
+    bool failed = rt_algebra_failed(algebra), doubtful = rt_algebra_doubtful(algebra);
+    rt_algebra_close(algebra);
+    if (failed || same == RT_UNDECIDED || (same == RT_CORRECT && directed && !sign)) {
         return RT_UNDECIDED;
     }
-    bool directed = op_a == '<' || op_a == RT_AT_MOST;
-    if (same && op_a == op_b && (!directed || sign > 0)) {
+    if (same == RT_CORRECT && op_a == op_b && (!directed || sign > 0)) {
         return RT_CORRECT;
     }
     bool solved = left_a.bytes == 1 && same_text(left_a, left_b) &&
                   isalpha((unsigned char)*left_a.at);
-    return (simple || solved || same) && !algebra.opaque ? RT_WRONG : RT_UNDECIDED;
+    return (final || solved || same == RT_CORRECT) && !doubtful ? RT_WRONG : RT_UNDECIDED;
 }
 
 static int compare_chain(comparison *state, const parts *a, const parts *b)
@@ -313,17 +385,75 @@ static int compare_chain(comparison *state, const parts *a, const parts *b)
     return found == links ? RT_CORRECT : doubt ? RT_UNDECIDED : RT_WRONG;
 }
 
-/* "x = 4" against "4": what stands last counts. Another relation has no single value. */
+/* x > 3, 3 < x and 1 ≤ x < 2 as the two ends of an interval. */
+typedef struct range {
+    rt_text low, high;
+    bool open_low, open_high;
+} range;
+
+static const rt_text infinity = {"\\infty", 6}, minus_infinity = {"-\\infty", 7};
+
+static bool is_letter(rt_text text)
+{
+    return text.bytes == 1 && isalpha((unsigned char)*text.at);
+}
+
+/* One link "left op right", of which one side is the variable. */
+static bool range_link(range *out, rt_text left, char op, rt_text right)
+{
+    bool less = op == '<' || op == RT_AT_MOST, open = op == '<' || op == '>';
+    if (!op || !strchr("<>\x04\x05", op) || is_letter(left) == is_letter(right)) {
+        return false;
+    }
+    if (is_letter(left) == less) {
+        out->high = is_letter(left) ? right : left;
+        out->open_high = open;
+    } else {
+        out->low = is_letter(left) ? right : left;
+        out->open_low = open;
+    }
+    return true;
+}
+
+static int compare_range(comparison *state, const parts *chain, rt_text other)
+{
+    range mine = {minus_infinity, infinity, true, true};
+    char open, close;
+    rt_text inner;
+    parts ends;
+    bool readable = chain->count == 2 || (chain->count == 3 && is_letter(chain->items[1]));
+    for (int i = 1; i < chain->count && readable; i++) {
+        readable = range_link(&mine, chain->items[i - 1], chain->before[i], chain->items[i]);
+    }
+    bool none_twice = chain->count == 2 || (!same_text(mine.low, minus_infinity) &&
+                                            !same_text(mine.high, infinity));
+    if (!readable || !none_twice || !bracketed(other, &open, &close, &inner) ||
+        !strchr("([", open) || !strchr(")]", close)) {
+        return RT_UNDECIDED;
+    }
+    split(inner, ",;", &ends);
+    if (ends.count != 2) {
+        return RT_UNDECIDED;
+    }
+    int low = compare(state, mine.low, ends.items[0]), high = compare(state, mine.high, ends.items[1]);
+    bool same_ends = (open == '(') == mine.open_low && (close == ')') == mine.open_high;
+    if (low == RT_WRONG || high == RT_WRONG || !same_ends) {
+        return RT_WRONG;
+    }
+    return low == RT_CORRECT && high == RT_CORRECT ? RT_CORRECT : RT_UNDECIDED;
+}
+
+/* "x = 4" against "4": what stands last counts. Another relation may be an interval. */
 static int compare_one_relation(comparison *state, const parts *chain, rt_text other,
                                 bool chain_first)
 {
-    for (int i = 1; i < chain->count; i++) {
-        if (chain->before[i] != '=') {
-            return RT_UNDECIDED;
-        }
-    }
     if (chain->count < 0) {
         return RT_UNDECIDED;
+    }
+    for (int i = 1; i < chain->count; i++) {
+        if (chain->before[i] != '=') {
+            return compare_range(state, chain, other);
+        }
     }
     rt_text last = chain->items[chain->count - 1];
     return chain_first ? compare(state, last, other) : compare(state, other, last);
@@ -454,6 +584,16 @@ static int compare_expanded(comparison *state, rt_text a, rt_text b)
     return compare(state, any_a ? pair_a : a, any_b ? pair_b : b);
 }
 
+/* x ∈ [0, 1), where ∈ has become an equality. */
+static bool in_brackets(const parts *chain, rt_text *inner)
+{
+    char open, close;
+    rt_text ignore;
+    *inner = chain->count == 2 ? chain->items[1] : (rt_text){0};
+    return chain->count == 2 && chain->before[1] == '=' && is_letter(chain->items[0]) &&
+           bracketed(*inner, &open, &close, &ignore) && strchr("([", open) && strchr(")]", close);
+}
+
 static int compare_shape(comparison *state, rt_text a, rt_text b)
 {
     parts parts_a, parts_b;
@@ -470,13 +610,20 @@ static int compare_shape(comparison *state, rt_text a, rt_text b)
     split(a, RELATIONS, &parts_a);
     split(b, RELATIONS, &parts_b);
     if (parts_a.count != 1 && parts_b.count != 1) {
-        return compare_chain(state, &parts_a, &parts_b);
+        rt_text inner;
+        return in_brackets(&parts_a, &inner)   ? compare(state, inner, b)
+               : in_brackets(&parts_b, &inner) ? compare(state, a, inner)
+                                               : compare_chain(state, &parts_a, &parts_b);
     }
     if (parts_a.count != 1) {
         return compare_one_relation(state, &parts_a, b, true);
     }
     if (parts_b.count != 1) {
         return compare_one_relation(state, &parts_b, a, false);
+    }
+    if ((a.bytes && a.at[a.bytes - 1] == RT_UNIT_CLOSE) ||
+        (b.bytes && b.at[b.bytes - 1] == RT_UNIT_CLOSE)) {
+        return compare_units(state, a, b);
     }
     char brackets[4];
     rt_text inner_a = a, inner_b = b;
@@ -519,7 +666,7 @@ static int compare(comparison *state, rt_text a, rt_text b)
     int grade = twice ? compare_expanded(state, a, b) : compare_shape(state, a, b);
     state->depth--;
     /* Looking at anything costs, so that many small parts end as well as few large ones. */
-    state->steps_left -= 1 + (int)((a.bytes + b.bytes) / 16);
+    state->steps_left -= 200 + 10 * (int64_t)(a.bytes + b.bytes);
     return grade;
 }
 

@@ -30,7 +30,7 @@ static const struct {
     {"dfrac", "\\frac"}, {"tfrac", "\\frac"}, {"cfrac", "\\frac"}, {"left", ""}, {"right", ""},
     {"big", ""}, {"Big", ""}, {"bigl", ""}, {"bigr", ""}, {"Bigl", ""}, {"Bigr", ""},
     {"bigg", ""}, {"displaystyle", ""}, {"textstyle", ""}, {"limits", ""}, {"quad", " "},
-    {"qquad", " "}, {"circ", ""}, {"degree", ""}, {"times", "*"}, {"cdot", "*"}, {"ast", "*"},
+    {"qquad", " "}, {"circ", "\x12"}, {"degree", "\x12"}, {"times", "*"}, {"cdot", "*"}, {"ast", "*"},
     {"div", "/"}, {"le", "\x04"}, {"leq", "\x04"}, {"leqslant", "\x04"}, {"ge", "\x05"},
     {"geq", "\x05"}, {"geqslant", "\x05"}, {"lt", "<"}, {"gt", ">"}, {"ne", "\x06"},
     {"neq", "\x06"}, {"cup", "\x03"}, {"pm", "\x07"}, {"lbrace", "\x01"}, {"rbrace", "\x02"},
@@ -45,8 +45,8 @@ static const struct {
 } signs[] = {
     {"\\\\", "\x0b"}, {"\\{", "\x01"}, {"\\}", "\x02"}, {"\\%", "%"}, {"\\$", ""}, {"\\!", ""},
     {"\\,", ""}, {"\\;", " "}, {"\\:", " "}, {"\\ ", " "}, {"\\(", ""}, {"\\)", ""},
-    {"\\[", ""}, {"\\]", ""}, {"$", ""}, {"~", " "}, {"{,}", ""}, {"**", ""}, {"^\\circ", ""},
-    {"^{\\circ}", ""}, {"^{ \\circ }", ""}, {"°", ""}, {"−", "-"}, {"–", "-"}, {"×", "*"},
+    {"\\[", ""}, {"\\]", ""}, {"$", ""}, {"~", " "}, {"{,}", ""}, {"**", ""}, {"^\\circ", "\x12"},
+    {"^{\\circ}", "\x12"}, {"^{ \\circ }", "\x12"}, {"°", "\x12"}, {"−", "-"}, {"–", "-"}, {"×", "*"},
     {"·", "*"}, {"⋅", "*"}, {"÷", "/"}, {"≤", "\x04"}, {"≥", "\x05"}, {"≠", "\x06"},
     {"∪", "\x03"}, {"±", "\x07"}, {"π", "\\pi "}, {"√", "\\sqrt "}, {"∞", "\\infty "},
     {"½", "\\frac12 "}, {"≈", "="}, {"∈", "="}, {"<=", "\x04"}, {">=", "\x05"},
@@ -94,6 +94,17 @@ static size_t unit_power(rt_text rest)
     return 0;
 }
 
+/* Letters, digits and signs of powers and quotients, between the marks of a unit. */
+static void put_unit(writer *to, rt_text name, rt_text power)
+{
+    put(to, "\x13", 1);
+    for (size_t i = 0; i < name.bytes + power.bytes; i++) {
+        char c = i < name.bytes ? name.at[i] : power.at[i - name.bytes];
+        put(to, isalnum((unsigned char)c) || (c && strchr("/^-{}", c)) ? &c : " ", 1);
+    }
+    put(to, "\x14", 1);
+}
+
 /* \text{…} and its kin: a conjunction, a unit behind a number, or the answer itself. */
 static size_t text_group(writer *to, rt_text rest, bool bold)
 {
@@ -108,6 +119,8 @@ static size_t text_group(writer *to, rt_text rest, bool bold)
                                  inner.at[0] == '-');
     if (is_word(inner, "and") || is_word(inner, "or")) {
         put(to, ",", 1);
+    } else if (is_word(inner, "percent")) {
+        put(to, "%", 1);
     } else if (only_spaces(to) || bold || digit) {
         put(to, inner.at, inner.bytes);
     } else if (inner.bytes) {
@@ -117,9 +130,30 @@ static size_t text_group(writer *to, rt_text rest, bool bold)
         if (left.bytes && !strchr(",.)]}=;\\$", left.at[0])) {
             put(to, "\x0e", 1);
         }
+        put_unit(to, inner, (rt_text){after.at, RT_MIN(power, after.bytes)});
         return end + 1 + power;
     }
     return end + 1;
+}
+
+/* \operatorname{arctan} and its kin as the command that it stands for. */
+static bool function_group(writer *to, rt_text rest, size_t *taken)
+{
+    char name[12] = {0};
+    size_t end = group_end(rest);
+    rt_text inner = rt_text_trim((rt_text){rest.at + 1, end ? end - 1 : 0});
+    if (!inner.bytes || inner.bytes >= sizeof name) {
+        return false;
+    }
+    memcpy(name, inner.at, inner.bytes);
+    if (!rt_function_known(name) && strcmp(name, "log")) {
+        return false;
+    }
+    put(to, "\\", 1);
+    put(to, name, inner.bytes);
+    put(to, " ", 1);
+    *taken = end + 1;
+    return true;
 }
 
 static size_t environment(writer *to, rt_text rest, const char *sign)
@@ -149,6 +183,11 @@ static size_t command(writer *to, rt_text text)
     }
     rt_text name = {text.at + 1, end - 1}, rest = rt_text_skip(text, end);
     bool group = rest.bytes && rest.at[0] == '{';
+    size_t taken;
+    if (group && (is_word(name, "operatorname") || is_word(name, "mathrm")) &&
+        function_group(to, rest, &taken)) {
+        return end + taken;
+    }
     for (size_t i = 0; i < RT_COUNT(texts) + RT_COUNT(bolds) && group; i++) {
         bool bold = i >= RT_COUNT(texts);
         const char *one = bold ? bolds[i - RT_COUNT(texts)] : texts[i];
@@ -193,8 +232,8 @@ static size_t drop_thousands(char *out, size_t bytes)
     return kept;
 }
 
-/* "15 cm", "3 apples": words behind a plain number that can't be variables. */
-static size_t drop_unit_words(const char *out, size_t bytes)
+/* "15 cm", "3 apples": words behind a plain number that can't be variables become its unit. */
+static size_t mark_unit_words(char *out, size_t bytes)
 {
     static const char *const brief[] = {"cm", "mm", "km", "kg", "mg", "ml", "ft", "in", "lb", "oz",
                                         "hr", "min", "mph", "sec", "m", "g", "s", "h"};
@@ -223,7 +262,13 @@ static size_t drop_unit_words(const char *out, size_t bytes)
     }
     rt_text unit = {out + word, first - word};
     known = known && !is_word(unit, "and") && !is_word(unit, "or");
-    return known && number ? number : bytes;
+    if (!known || !number || bytes + 2 > RT_MATH_BYTES_MAX) {
+        return known && number ? number : bytes;
+    }
+    memmove(out + number + 1, out + number, bytes - number);
+    out[number] = RT_UNIT_OPEN;
+    out[bytes + 1] = RT_UNIT_CLOSE;
+    return bytes + 2;
 }
 
 bool rt_latex_normalise(rt_text text, bool group_thousands, char *out, size_t *bytes)
@@ -255,6 +300,6 @@ bool rt_latex_normalise(rt_text text, bool group_thousands, char *out, size_t *b
         kept--;
     }
     kept = group_thousands ? drop_thousands(out, kept) : kept;
-    *bytes = drop_unit_words(out, kept);
+    *bytes = mark_unit_words(out, kept);
     return !to.full;
 }

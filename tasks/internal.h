@@ -19,6 +19,9 @@ enum {
     RT_STREAM_FORK,
     RT_STREAM_LETTERS,
     RT_STREAM_PUZZLE,
+    RT_STREAM_DEBATE,
+    RT_STREAM_BATCH,
+    RT_STREAM_WINDOW,
 };
 
 /* NULL and "" both mean: not set. */
@@ -26,6 +29,28 @@ static inline bool rt_text_set(const char *text)
 {
     return text && text[0];
 }
+
+/* ---- order of training ------------------------------------------------------------------- */
+
+#define RT_NOTHING_TO_TRAIN \
+    "no task has problems left for training; lower eval_share, or give a task a weight above 0"
+
+/* Shares by mixing.strategy (of gradient: by weight), in no unit; factor: what part of its weight or
+ * quota a task has now, 0: it is out. */
+void rt_mix_shares(const rt_config *config, const int64_t *sizes, const double *factor,
+                   double *shares);
+/* Task at a place of the cycles and how many of its problems came before it. */
+int rt_taskset_place(const rt_taskset *set, uint64_t cursor, uint64_t *before);
+/* How many problems of each task stand before a place. */
+void rt_taskset_drawn(const rt_taskset *set, uint64_t cursor, int64_t drawn[RT_TASKS_MAX]);
+/* Index of problem `number` of a task's seeded epochs. */
+int64_t rt_taskset_pick(const rt_taskset *set, int task, int64_t number);
+/* Problem `number` of a step, out of `width` problems from `first` on; within a step no problem comes
+ * again before all have come. */
+int64_t rt_taskset_pick_of(const rt_taskset *set, int task, int64_t step, int64_t number,
+                           int64_t first, int64_t width);
+/* order = a permutation of 0..count−1, of the step. */
+void rt_taskset_shuffle(const rt_taskset *set, int64_t step, uint32_t *order, uint32_t count);
 
 /* ---- records of a data file -------------------------------------------------------------- */
 
@@ -129,6 +154,11 @@ int rt_chain_teach(const rt_chain *chain, const rt_config *config, const rt_chai
 void rt_chain_localize(const rt_chain *chain, const rt_config *config,
                        const rt_chain_problem *problem, uint64_t cursor, rt_arena *arena,
                        rt_example *example);
+/* Example of a debate's later round in the compact form of debate/debate.h: question, in half of them an
+ * own solution, answers of up to three peers, all by the careless teacher; then a solution. Where the right
+ * answer was among those said, three in four times the right one, else again the careless teacher's. */
+void rt_chain_debate(const rt_chain *chain, const rt_config *config, const rt_chain_problem *problem,
+                     uint64_t cursor, const char *delimiter, rt_arena *arena, rt_example *example);
 
 /* ---- fork -------------------------------------------------------------------------------- */
 

@@ -32,6 +32,12 @@ typedef struct rt_problem {
     const char *grader;
 } rt_problem;
 
+/* The task in a problem's id. */
+static inline int rt_problem_task(uint64_t id)
+{
+    return (int)(id >> 48);
+}
+
 typedef struct rt_taskset rt_taskset;
 /* Loads every entry of config->tasks. Errors name file and line. Split train/eval by (seed, record
  * index); generated tasks draw disjoint problem texts for the two splits (by hash of the text). */
@@ -44,8 +50,9 @@ int64_t rt_taskset_count(const rt_taskset *set, int task, int split);
 /* Problem `index` of a split; a function of (set, seed, task, split, index) only. */
 int rt_problem_get(const rt_taskset *set, int task, int split, int64_t index, rt_arena *arena,
                    rt_problem *problem, rt_error *err);
-/* Problem number `cursor` of training: tasks mixed by weight, records in seeded epochs; a function of
- * (seed, cursor), so that a step's problems are known from its number alone. */
+/* Problem number `cursor` of training at the shares with which the mixture begins (mixing.strategy,
+ * without windows and `once`; gradient: by weight), records in seeded epochs; a function of (seed,
+ * cursor). A run takes its problems from tasks/mix.h. */
 int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_problem *problem,
                     rt_error *err);
 
@@ -78,7 +85,9 @@ typedef struct rt_example {
 /* Example number `cursor` of supervised training: the tasks' own solutions. For `chain`:
  * sft.wrong_facts of the 210 facts (seeded) have one fixed wrong result which the solutions state with
  * probability sft.wrong_share; with probability `localize` the example is a localization one (problem and
- * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}). `fork`: the
+ * numbered lines in, each line copied with y or n up to the first n, then \boxed{k}), and of the rest
+ * sft.debate_share are a debate's later rounds in compact form (debate/debate.h), whose completions are
+ * right more often than the answers quoted. `fork`: the
  * errors are those its own knobs slip and hard describe, and a judged line holds the right result and the
  * stated one, "7+5=2,3n". The other generated
  * tasks: with the errors of slip and hard, too. */

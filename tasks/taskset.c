@@ -10,6 +10,8 @@
 
 /* Training walks in cycles of this many places, in which every task has its share of the places. */
 enum { CYCLE = 1024 };
+/* Keeps the random streams of cycles and steps apart. */
+#define GOLDEN 0x9E3779B97F4A7C15u
 static const int64_t GENERATED_COUNT = 1ll << 40;
 
 typedef struct task {
@@ -114,7 +116,8 @@ static int load_generated(task *one, const rt_task_config *config, rt_taskset *s
                        "give its records as data: FILE", config->name);
     }
     one->generated = true;
-    one->counts[RT_TRAIN] = one->counts[RT_EVAL] = GENERATED_COUNT;
+    one->counts[RT_TRAIN] = config->limit > 0 ? config->limit : GENERATED_COUNT;
+    one->counts[RT_EVAL] = GENERATED_COUNT;
     one->grader = rt_strdup(rt_text_set(config->grader) ? config->grader
                             : kind                     ? kind->grader
                                                        : "exact");
@@ -171,14 +174,19 @@ static int load_task(rt_taskset *set, const rt_task_config *config, rt_error *er
 /* Shares of a cycle by largest remainder; a task with any weight gets at least one place. */
 static int set_quotas(rt_taskset *set, const rt_config *config, rt_error *err)
 {
-    double total = 0, share[RT_TASKS_MAX];
+    double total = 0, share[RT_TASKS_MAX], factor[RT_TASKS_MAX] = {0};
+    int64_t sizes[RT_TASKS_MAX] = {0};
     for (int i = 0; i < set->count; i++) {
         double weight = config->tasks[i].weight;
         if (!(weight >= 0) || isinf(weight)) {
             return rt_fail(err, RT_ERR_USAGE, "task %s: its weight must be 0 or more",
                            set->tasks[i].name);
         }
-        share[i] = set->tasks[i].counts[RT_TRAIN] ? weight : 0;
+        sizes[i] = set->tasks[i].counts[RT_TRAIN];
+        factor[i] = sizes[i] > 0 && weight > 0;
+    }
+    rt_mix_shares(config, sizes, factor, share);
+    for (int i = 0; i < set->count; i++) {
         total += share[i];
     }
     /* Nothing to train on is no error here: an evaluation needs no training split. */
@@ -406,61 +414,97 @@ static uint64_t shuffled(uint64_t seed, uint64_t stream, uint64_t epoch, uint64_
     return place;
 }
 
-/* Task at a place of training and how many of its problems came before. */
-static int place_of(const rt_taskset *set, uint64_t cursor, uint64_t *before)
+/* Owner of each place of a cycle. */
+static void cycle_of(const rt_taskset *set, uint64_t cycle, int owners[CYCLE])
 {
-    uint64_t cycle = cursor / CYCLE;
-    uint32_t at = (uint32_t)(cursor % CYCLE);
-    int owner[CYCLE], used = 0, seen[RT_TASKS_MAX] = {0}, found = 0;
+    int owner[CYCLE], used = 0;
     uint32_t order[CYCLE];
+    for (int i = 0; i < set->count; i++) {
+        for (int k = 0; k < set->tasks[i].quota; k++) {
+            owner[used++] = i;
+        }
+    }
+    RT_ASSERT(used == CYCLE);
+    rt_permutation(set->seed, RT_STREAM_MIX + cycle * GOLDEN, order, CYCLE);
+    for (uint32_t i = 0; i < CYCLE; i++) {
+        owners[i] = owner[order[i]];
+    }
+}
+
+static void drawn_before(const rt_taskset *set, uint64_t cursor, const int owners[CYCLE],
+                         int64_t drawn[RT_TASKS_MAX])
+{
+    for (int i = 0; i < set->count; i++) {
+        drawn[i] = (int64_t)(cursor / CYCLE) * set->tasks[i].quota;
+    }
+    for (uint64_t i = 0; i < cursor % CYCLE; i++) {
+        drawn[owners[i]]++;
+    }
+}
+
+void rt_taskset_drawn(const rt_taskset *set, uint64_t cursor, int64_t drawn[RT_TASKS_MAX])
+{
+    int owners[CYCLE];
+    cycle_of(set, cursor / CYCLE, owners);
+    drawn_before(set, cursor, owners, drawn);
+}
+
+int rt_taskset_place(const rt_taskset *set, uint64_t cursor, uint64_t *before)
+{
     for (int i = 0; i < set->count; i++) {
         if (set->tasks[i].quota == CYCLE) {
             *before = cursor;
             return i;
         }
-        for (int k = 0; k < set->tasks[i].quota; k++) {
-            owner[used++] = i;
-        }
     }
-    rt_permutation(set->seed, RT_STREAM_MIX + cycle * 0x9E3779B97F4A7C15u, order, CYCLE);
-    for (uint32_t i = 0; i <= at; i++) {
-        found = owner[order[i]];
-        seen[found]++;
-    }
-    *before = cycle * (uint64_t)set->tasks[found].quota + (uint64_t)seen[found] - 1;
+    int owners[CYCLE];
+    int64_t drawn[RT_TASKS_MAX];
+    cycle_of(set, cursor / CYCLE, owners);
+    drawn_before(set, cursor, owners, drawn);
+    int found = owners[cursor % CYCLE];
+    *before = (uint64_t)drawn[found];
     return found;
 }
 
-static int next_place(const rt_taskset *set, int64_t cursor, int *found, int64_t *index,
-                      rt_error *err)
+int64_t rt_taskset_pick(const rt_taskset *set, int index_of_task, int64_t number)
+{
+    const task *one = &set->tasks[index_of_task];
+    uint64_t count = (uint64_t)one->counts[RT_TRAIN], before = (uint64_t)number;
+    RT_ASSERT(count > 0 && number >= 0);
+    if (one->generated) {
+        return (int64_t)(before % count);
+    }
+    return (int64_t)shuffled(set->seed, one->stream + RT_STREAM_EPOCH, before / count,
+                             before % count, count);
+}
+
+int64_t rt_taskset_pick_of(const rt_taskset *set, int index_of_task, int64_t step, int64_t number,
+                           int64_t first, int64_t width)
+{
+    uint64_t stream = set->tasks[index_of_task].stream + RT_STREAM_WINDOW + (uint64_t)step * GOLDEN;
+    return first + (int64_t)shuffled(set->seed, stream, (uint64_t)(number / width),
+                                     (uint64_t)(number % width), (uint64_t)width);
+}
+
+void rt_taskset_shuffle(const rt_taskset *set, int64_t step, uint32_t *order, uint32_t count)
+{
+    rt_permutation(set->seed, RT_STREAM_BATCH + (uint64_t)step * GOLDEN, order, count);
+}
+
+int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_problem *problem,
+                    rt_error *err)
 {
     bool any = false;
     for (int i = 0; i < set->count; i++) {
         any = any || set->tasks[i].quota > 0;
     }
     if (!any || cursor < 0) {
-        return rt_fail(err, RT_ERR_USAGE, "no task has problems left for training; lower "
-                       "eval_share, or give a task a weight above 0");
+        return rt_fail(err, RT_ERR_USAGE, RT_NOTHING_TO_TRAIN);
     }
     uint64_t before;
-    *found = place_of(set, (uint64_t)cursor, &before);
-    const task *one = &set->tasks[*found];
-    uint64_t count = (uint64_t)one->counts[RT_TRAIN];
-    *index = (int64_t)(before % count);
-    if (!one->generated) {
-        *index = (int64_t)shuffled(set->seed, one->stream + RT_STREAM_EPOCH, before / count,
-                                   before % count, count);
-    }
-    return RT_OK;
-}
-
-int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_problem *problem,
-                    rt_error *err)
-{
-    int found = 0;
-    int64_t index = 0;
-    int code = next_place(set, cursor, &found, &index, err);
-    return code ? code : rt_problem_get(set, found, RT_TRAIN, index, arena, problem, err);
+    int found = rt_taskset_place(set, (uint64_t)cursor, &before);
+    int64_t index = rt_taskset_pick(set, found, (int64_t)before);
+    return rt_problem_get(set, found, RT_TRAIN, index, arena, problem, err);
 }
 
 /* ---- supervised examples ----------------------------------------------------------------- */
@@ -537,6 +581,12 @@ static int chain_example(const rt_taskset *set, const task *one, const rt_config
     uint64_t stream = one->stream + RT_STREAM_LOCALIZE + (1ull << 32);
     if (rt_uniform(set->seed, stream, (uint64_t)cursor) < localize) {
         rt_chain_localize(&one->chain, config, &parsed, (uint64_t)cursor, arena, example);
+        return RT_OK;
+    }
+    stream = one->stream + RT_STREAM_DEBATE + (1ull << 32);
+    if (rt_uniform(set->seed, stream, (uint64_t)cursor) < config->sft.debate_share) {
+        rt_chain_debate(&one->chain, config, &parsed, (uint64_t)cursor, set->delimiter, arena,
+                        example);
         return RT_OK;
     }
     int results[RT_CHAIN_THOUGHTS_MAX];

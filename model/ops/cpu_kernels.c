@@ -77,6 +77,7 @@ void GLUE(GLUE(GLUE(rt_cpu_fill_, RT_ISA), _), RT_TEAM)(rt_ops *ops)
     ops->swiglu = cpu_swiglu;
     ops->swiglu_backward = cpu_swiglu_backward;
     ops->add = cpu_add;
+    ops->multiply = cpu_multiply;
     ops->logprob = cpu_logprob;
     ops->logprob_backward = cpu_logprob_backward;
     ops->sum_squares = cpu_sum_squares;

@@ -158,6 +158,18 @@ static void cpu_add(rt_ops *ops, float *y, const float *x, size_t count)
     }
 }
 
+static void cpu_multiply(rt_ops *ops, float *y, const float *x, const float *m, size_t count)
+{
+    int64_t runs = (int64_t)((count + RUN - 1) / RUN);
+    int threads = threads_for(ops, (double)count / 8);
+    PARALLEL_FOR(threads)
+    for (int64_t run = 0; run < runs; run++) {
+        size_t first = (size_t)run * RUN, last = RT_MIN(count, first + RUN);
+        for (size_t i = first; i < last; i++)
+            y[i] = x[i] * m[i];
+    }
+}
+
 /* x / temperature; dividing by 1 is exact and skipped. */
 RT_INLINE vf tempered(vf x, float temperature)
 {

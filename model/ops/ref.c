@@ -196,6 +196,13 @@ static void ref_add(rt_ops *ops, float *y, const float *x, size_t count)
         y[i] += x[i];
 }
 
+static void ref_multiply(rt_ops *ops, float *y, const float *x, const float *m, size_t count)
+{
+    (void)ops;
+    for (size_t i = 0; i < count; i++)
+        y[i] = x[i] * m[i];
+}
+
 static void ref_logprob(rt_ops *ops, float *logprob, float *lse, const float *logits,
                         const int32_t *target, int rows, int v, float temperature)
 {
@@ -276,6 +283,7 @@ void rt_ref_fill(rt_ops *ops)
     ops->swiglu = ref_swiglu;
     ops->swiglu_backward = ref_swiglu_backward;
     ops->add = ref_add;
+    ops->multiply = ref_multiply;
     ops->logprob = ref_logprob;
     ops->logprob_backward = ref_logprob_backward;
     ops->sum_squares = ref_sum_squares;

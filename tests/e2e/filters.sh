@@ -44,6 +44,22 @@ for i in 2 3 4 5 6 7; do
 done
 same "$(line bad-lines 1 'ids#')" 1 "the line before the bad ones"
 same "$(line bad-lines 8 'ids#')" 1 "the line after the bad ones"
+
+# The embedded model has no marks: a conversation is its contents, one after another.
+cat >"$work/in.jsonl" <<'END'
+{"messages":[{"role":"user","content":"Q:1+8\n"},{"role":"assistant","content":"1+8=9"},{"role":"user","content":"P:<|end|>\n"}],"add_generation_prompt":true}
+{"messages":[]}
+{"messages":[{"role":"user"}]}
+{"messages":[{"role":"user","content":"x"}],"add_generation_prompt":1}
+END
+filter messages 1 4 tokenize "$work/model"
+same "$(line messages 1 text)" "$(printf 'Q:1+8\n1+8=9\nP:<|end|>')" "text of a conversation"
+case ",$(line messages 1 ids | tr -d '[] ')," in
+*,0,*) fail "content became the token <|end|>" ;;
+esac
+for i in 2 3 4; do
+    line messages $i error >/dev/null || fail "messages: line $i is not answered with an error"
+done
 say "ok: tokenize"
 
 # ---- score
