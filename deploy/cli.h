@@ -52,7 +52,8 @@ typedef struct cli_model {
 } cli_model;
 int cli_model_open(cli_model *model, const char *path, const char *dtype, const char *device,
                    int64_t threads, rt_error *err);
-void cli_model_close(cli_model *model);
+void cli_model_close(cli_model *model); /* twice is fine */
+void cli_model_hash(const cli_model *model, char hex[33]);
 
 /* ---- JSONL filters
  * ------------------------------------------------------------------------------- */

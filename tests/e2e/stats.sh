@@ -92,3 +92,39 @@ refused show-nothing 1 "99999999" -- "$RETAKE" show "$work/busy" trajectory 9999
 refused show-folder 2 "run.db" -- "$RETAKE" show "$work"
 refused stats-over 1 "no coordinator answers" -- "$RETAKE" stats "$work/busy" --timeout 300
 say "ok: show"
+
+# eval: two models on the same problems. The run's own evaluation is the same measurement: its greedy answers to
+# the first held-out problems at its last version.
+retake_eval() { # name, options…
+    name=$1
+    shift
+    "$RETAKE" eval "$work/busy" --limit 16 --json "$@" >"$work/$name.json" 2>"$work/$name.err" ||
+        fail "eval, $name: exit code $?: $(tail -1 "$work/$name.err")"
+}
+of() { field "$work/$1.json" "$2" || fail "$1 has no $2"; }
+retake_eval both --k 4 --greedy --against "$work/model"
+same "$(of both greedy.accuracy)" "$(of busy accuracy_after)" "eval and the run's last evaluation"
+retake_eval again --k 4 --greedy --against "$work/model" --threads 1 --slots 3
+strip='s/"seconds":[^,}]*,*//g; s/"tokens_per_second":[^,}]*,*//g'
+sed "$strip" "$work/both.json" >"$work/both.one"
+sed "$strip" "$work/again.json" >"$work/both.two"
+cmp "$work/both.one" "$work/both.two" || fail "eval: other threads and slots give another result"
+for kind in greedy sampled; do
+    for key in difference difference_interval.0 difference_by p lifts regressions tasks.0.task tasks.0.p; do
+        of both comparison.$kind.$key >/dev/null
+    done
+    same "$(of both comparison.$kind.problems)" 16 "problems compared"
+done
+same "$(of both comparison.greedy.test)" mcnemar_exact "test of greedy answers"
+same "$(of both comparison.sampled.test)" sign_flip_exact "test of drawn answers"
+same "$(of both accuracy)" "$(of both comparison.sampled.accuracy)" "accuracy and the comparison's"
+same "$(of both against.greedy.accuracy)" "$(of busy accuracy_before)" "the start model and the run's first evaluation"
+same "$(of both against.accuracy)" "$(of both comparison.sampled.accuracy_against)" "accuracy of the other model"
+same "$(of both pass_at.4.by)" wilson "interval of pass@4 of four answers"
+retake_eval itself --k 4 --against "$work/busy"
+same "$(of itself comparison.sampled.p) $(of itself comparison.sampled.difference)" "1.0 0.0" "a model against itself"
+same "$(of itself comparison.sampled.lifts) $(of itself comparison.sampled.regressions)" "0 0" "a model against itself"
+"$RETAKE" eval "$work/busy" --limit 16 --against "$work/model" >"$work/table" 2>"$work/table.err" || fail "eval --against"
+grep -q "McNemar" "$work/table" || fail "the comparison names no test: $(cat "$work/table")"
+refused eval-nothing 1 "$work/nothing" -- "$RETAKE" eval "$work/busy" --against "$work/nothing"
+say "ok: eval and two models"
