@@ -129,6 +129,17 @@ void rt_coordinator_seen(rt_coordinator *co, const char *name, uint64_t incarnat
     json_object_set_new(seen, name, json_integer((json_int_t)incarnation));
 }
 
+static void tell_overlap(rt_coordinator *co, const rt_overlap *overlap)
+{
+    rt_record_metric(co, 0, "eval.contaminated", (double)overlap->count);
+    if (overlap->count > 0) {
+        rt_events_add(co, RT_WARN, "coordinator",
+                      "%lld of %lld held-out problems are trained on as well, so accuracy says too "
+                      "much: %s; eval.contamination: refuse does not begin such a run",
+                      (long long)overlap->count, (long long)overlap->held_out, overlap->example);
+    }
+}
+
 static int find_context(rt_coordinator *co, rt_error *err)
 {
     co->context = co->config->model.context;
@@ -151,7 +162,9 @@ int rt_coordinator_open(rt_coordinator *co, rt_error *err)
     rt_depot_init(&co->weights);
     int rc = check_limits(co->config, err);
     /* Everything that can be refused is refused before the run folder is touched. */
+    rt_overlap overlap;
     rc = rc ? rc : rt_taskset_load(&co->tasks, co->config, err);
+    rc = rc ? rc : rt_contamination_check(co->config, co->tasks, &overlap, err);
     rc = rc ? rc : rt_tokenizer_load(&co->tokenizer, co->config->model.path, err);
     rc = rc ? rc : find_context(co, err);
     rc = rc ? rc : rt_store_open(&co->store, co->config->run.dir, &co->past, err);
@@ -163,6 +176,7 @@ int rt_coordinator_open(rt_coordinator *co, rt_error *err)
     }
     if (!rc) {
         begin_or_go_on(co);
+        tell_overlap(co, &overlap);
     }
     return rc;
 }

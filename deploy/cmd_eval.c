@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deploy/eval_guard.h"
 #include "deploy/eval_report.h"
 #include "deploy/eval_session.h"
 
@@ -46,6 +47,9 @@ static int check_options(const options *o)
 /* ---- the answers of one model ---------------------------------------------------------------- */
 
 typedef struct answers {
+    const char *model;
+    char weights_hash[33];
+    json_t *contamination; /* list; of eval_guard */
     eval_run greedy, sampled;
     bool has_greedy, has_sampled;
 } answers;
@@ -70,6 +74,7 @@ static int answer_all(answers *a, const eval_session *session, const cli_model *
                       const options *o, rt_error *err)
 {
     int rc = 0;
+    cli_model_hash(model, a->weights_hash);
     a->greedy = a->sampled = session->run;
     a->sampled.k = (int)o->k;
     a->sampled.temperature =
@@ -87,6 +92,7 @@ static void answers_free(answers *a)
         eval_run_free(&a->greedy);
     if (a->has_sampled)
         eval_run_free(&a->sampled);
+    json_decref(a->contamination);
 }
 
 /* ---- what is printed ------------------------------------------------------------------------- */
@@ -94,19 +100,20 @@ static void answers_free(answers *a)
 static json_t *answers_json(const answers *a)
 {
     json_t *json = eval_report_json(main_run(a));
+    json_object_set_new(json, "model", cli_json_text(a->model, strlen(a->model)));
+    json_object_set_new(json, "weights_hash", json_string(a->weights_hash));
+    json_object_set(json, "contamination", a->contamination);
     if (a->has_greedy && a->has_sampled)
         json_object_set_new(json, "greedy", eval_report_json(&a->greedy));
     return json;
 }
 
 static void print_json(const eval_session *session, const options *o, const answers *mine,
-                       const answers *theirs, const char *their_hash)
+                       const answers *theirs)
 {
     json_t *root = answers_json(mine);
     if (o->against) {
         json_t *against = answers_json(theirs), *comparison = json_object();
-        json_object_set_new(against, "model", cli_json_text(o->against, strlen(o->against)));
-        json_object_set_new(against, "weights_hash", json_string(their_hash));
         json_object_set_new(root, "against", against);
         if (mine->has_greedy)
             json_object_set_new(comparison, "greedy",
@@ -147,36 +154,45 @@ static void print_text(const eval_session *session, const options *o, const answ
 /* ---- the command ----------------------------------------------------------------------------- */
 
 /* Weights take the most memory: the first model's are gone before the second's come. */
-static int answer_against(answers *theirs, eval_session *session, const options *o, char hash[33],
-                          rt_error *err)
+static int answer_against(answers *theirs, eval_session *session, const options *o, rt_error *err)
 {
     cli_model other = {0};
     cli_model_close(&session->model);
     int rc = cli_model_open(&other, o->against, session->dtype, o->common.device, o->common.threads,
                             err);
-    if (rc == 0) {
-        cli_model_hash(&other, hash);
+    if (rc == 0)
         rc = answer_all(theirs, session, &other, o, err);
-    }
     cli_model_close(&other);
+    return rc;
+}
+
+/* What is better said before the first answer. */
+static int look_ahead(eval_session *session, const options *o, answers *mine, answers *theirs,
+                      rt_error *err)
+{
+    rt_arch arch;
+    int rc = o->against ? rt_arch_load(&arch, o->against, err) : 0;
+    if (rc == 0)
+        rc = eval_guard(session, session->path, mine->contamination, err);
+    if (rc == 0 && o->against)
+        rc = eval_guard(session, o->against, theirs->contamination, err);
     return rc;
 }
 
 static int evaluate(const char *path, const options *o, rt_error *err)
 {
     eval_session session;
-    answers mine = {.has_greedy = false}, theirs = {.has_greedy = false};
-    char their_hash[33] = "";
-    rt_arch arch;
+    answers mine = {.model = path, .contamination = json_array()};
+    answers theirs = {.model = o->against, .contamination = json_array()};
     int rc = eval_session_open(&session, path, &o->common, err);
-    if (rc == 0 && o->against) /* better said before the first one has answered */
-        rc = rt_arch_load(&arch, o->against, err);
+    if (rc == 0)
+        rc = look_ahead(&session, o, &mine, &theirs, err);
     if (rc == 0)
         rc = answer_all(&mine, &session, &session.model, o, err);
     if (rc == 0 && o->against)
-        rc = answer_against(&theirs, &session, o, their_hash, err);
+        rc = answer_against(&theirs, &session, o, err);
     if (rc == 0 && o->common.json)
-        print_json(&session, o, &mine, &theirs, their_hash);
+        print_json(&session, o, &mine, &theirs);
     else if (rc == 0)
         print_text(&session, o, &mine, &theirs);
     answers_free(&mine);

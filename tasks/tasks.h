@@ -30,11 +30,13 @@ typedef struct rt_problem {
     const char *gold;     /* the answer to check against */
     const char *solution; /* worked solution in thoughts (each ends in the delimiter), or NULL */
     const char *grader;
+    int64_t line;         /* of its record in the data file; 0: generated */
 } rt_problem;
 
 typedef struct rt_taskset rt_taskset;
 /* Loads every entry of config->tasks. Errors name file and line. Split train/eval by (seed, record
- * index); generated tasks draw disjoint problem texts for the two splits (by hash of the text). */
+ * index), copies of a problem as the first of them; generated tasks draw disjoint problem texts for the
+ * two splits (by hash of the text). */
 int rt_taskset_load(rt_taskset **set, const rt_config *config, rt_error *err);
 void rt_taskset_free(rt_taskset **set);
 int rt_taskset_tasks(const rt_taskset *set);
@@ -48,6 +50,28 @@ int rt_problem_get(const rt_taskset *set, int task, int split, int64_t index, rt
  * (seed, cursor), so that a step's problems are known from its number alone. */
 int rt_problem_next(const rt_taskset *set, int64_t cursor, rt_arena *arena, rt_problem *problem,
                     rt_error *err);
+
+/* ---- contamination: held-out problems that are trained on ---------------------------------------- */
+
+/* Adds the normal form of a problem's text: case folded, white space between words as one space. Two
+ * problems with the same form count as one. */
+void rt_problem_normal(const char *text, rt_buf *out);
+
+typedef struct rt_overlap {
+    int64_t held_out;  /* problems of data files that were looked at */
+    int64_t count;     /* of them, trained on as well */
+    char example[512]; /* "test.jsonl:3 is train.jsonl:17"; "" = none */
+} rt_overlap;
+/* Held-out problems of one config's data files among the training problems of another's (or the same
+ * one's). Generated tasks keep their splits apart by themselves and are not looked at. */
+int rt_overlap_count(const rt_config *held_config, const rt_taskset *held,
+                     const rt_config *trained_config, const rt_taskset *trained,
+                     rt_overlap *overlap, rt_error *err);
+/* The rule eval.contamination of a run: RT_ERR_USAGE where it says refuse and there is an overlap;
+ * off, or no evaluation: nothing is counted. */
+int rt_contamination_check(const rt_config *config, const rt_taskset *set, rt_overlap *overlap,
+                           rt_error *err);
+bool rt_contamination_is(const rt_config *config, const char *what); /* refuse, warn or off */
 
 /* ---- careless teachers and localization examples of generated tasks (warm start) -------------------- */
 
