@@ -159,6 +159,7 @@ int rt_coordinator_open(rt_coordinator *co, rt_error *err)
     co->fingerprint = rt_config_fingerprint(co->config);
     co->step_metrics = json_object();
     co->next_metrics = json_object();
+    co->tasks_known = json_object();
     rt_depot_init(&co->weights);
     int rc = check_limits(co->config, err);
     /* Everything that can be refused is refused before the run folder is touched. */
@@ -171,6 +172,7 @@ int rt_coordinator_open(rt_coordinator *co, rt_error *err)
     if (!rc && co->past.exists) {
         rc = check_past(co, err);
     }
+    rc = rc ? rc : rt_tasks_load(rt_store_database(co->store), co->tasks_known, err);
     if (!rc && strcmp(co->config->algorithm.plan, "caro") == 0) {
         rc = rt_resets_load(co, err);
     }
@@ -197,6 +199,7 @@ void rt_coordinator_close(rt_coordinator *co)
     rt_free(co->evaluated);
     json_decref(co->step_metrics);
     json_decref(co->next_metrics);
+    json_decref(co->tasks_known);
     rt_tokenizer_free(&co->tokenizer);
     rt_taskset_free(&co->tasks);
 }

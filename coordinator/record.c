@@ -134,6 +134,45 @@ void rt_step_metric(rt_coordinator *co, int64_t step, const char *name, double v
     }
 }
 
+/* The figures of each task, of fresh rollouts. */
+typedef struct task_sums {
+    double answers, reward, correct, groups, degenerate;
+} task_sums;
+
+static void task_metric(rt_coordinator *co, int64_t step, int task, const char *kind, double value)
+{
+    char *name = rt_format("task.%s.%s", rt_taskset_name(co->tasks, task), kind);
+    rt_step_metric(co, step, name, value);
+    rt_free(name);
+}
+
+static void record_tasks(rt_coordinator *co, const rt_plan *plan)
+{
+    task_sums sums[RT_TASKS_MAX] = {{0}};
+    for (int i = 0; i < plan->count; i++) {
+        const rt_job *job = &plan->jobs[i];
+        task_sums *to = &sums[job->task];
+        bool degenerate = true;
+        for (int j = 0; job->kind == RT_KIND_BASE && job->samples && j < job->count; j++) {
+            const rt_sample *sample = &job->samples[j];
+            to->answers++;
+            to->reward += sample->reward;
+            to->correct += sample->grade == RT_CORRECT;
+            degenerate = degenerate && sample->advantage == 0;
+        }
+        to->groups += job->kind == RT_KIND_BASE && job->samples;
+        to->degenerate += job->kind == RT_KIND_BASE && job->samples && degenerate;
+    }
+    for (int t = 0; t < rt_taskset_tasks(co->tasks); t++) { /* a mean of nothing is not written */
+        task_metric(co, plan->step, t, "answers", sums[t].answers);
+        task_metric(co, plan->step, t, "reward", sums[t].reward / sums[t].answers);
+        task_metric(co, plan->step, t, "accuracy", sums[t].correct / sums[t].answers);
+        if (!plan->resets) {
+            task_metric(co, plan->step, t, "degenerate", sums[t].degenerate / sums[t].groups);
+        }
+    }
+}
+
 typedef struct plan_sums {
     double count, reward, reward_squared, tokens, thoughts, lag, grades[3];
     double groups, degenerate;
@@ -242,6 +281,7 @@ void rt_record_batch(rt_coordinator *co, rt_plan *plan)
 {
     json_object_clear(co->next_metrics);
     record_samples(co, plan);
+    record_tasks(co, plan);
     for (int i = 0; i < plan->count; i++) {
         if (plan->jobs[i].lease) {
             rt_record_job(co, &plan->jobs[i]);
@@ -286,6 +326,7 @@ void rt_record_step(rt_coordinator *co, const rt_plan *plan, const Retake__StepD
     rt_step_metric(co, step, "seconds", seconds);
     json_object_clear(co->step_metrics);
     json_object_update(co->step_metrics, co->next_metrics);
+    rt_tasks_remember(co);
     /* About the last ten steps count. */
     co->step_seconds_mean +=
         (co->step_seconds_mean > 0 ? 0.1 : 1) * (seconds - co->step_seconds_mean);

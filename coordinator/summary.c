@@ -49,6 +49,7 @@ static json_t *summary_json(const rt_coordinator *co)
     json_object_set_new(json, "greedy_after", rt_score_json(trained ? &co->last.greedy : &none));
     json_object_set_new(json, "sampled_before", rt_score_json(&co->before.sampled));
     json_object_set_new(json, "sampled_after", rt_score_json(trained ? &co->last.sampled : &none));
+    json_object_set_new(json, "tasks", rt_tasks_json(co));
     json_object_set_new(json, "run", json_string(run));
     json_object_set_new(json, "algorithm", json_string(co->config->algorithm.name));
     json_object_set_new(json, "steps", json_integer(co->version));
