@@ -27,6 +27,9 @@ void rt_show_add_texts(const show_view *view, json_t *row);
 json_t *rt_show_task_names(const show_view *view, rt_error *err);
 int rt_show_tasks(const show_view *view, rt_error *err);
 
+/* store_report.c: form svg or html */
+int rt_show_report(const show_view *view, const char *dir, const char *form, rt_error *err);
+
 /* store_show_reset.c */
 int rt_show_resets(const show_view *view, rt_error *err); /* figures over all of the run */
 int rt_show_reset(const show_view *view, int64_t id, rt_error *err);

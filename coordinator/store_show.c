@@ -456,7 +456,9 @@ int rt_store_show(const char *dir, const char *const *what, int what_count, bool
     show_view view = {.decode = decode, .context = context, .out = out, .json = json};
     int rc = rt_store_reading(dir, &view.db, &local);
     if (!rc) {
-        rc = show(&view, what_count > 0 ? what[0] : "", what_count > 1 ? what[1] : NULL, &local);
+        const char *name = what_count > 0 ? what[0] : "", *more = what_count > 1 ? what[1] : NULL;
+        rc = strcmp(name, "report") == 0 ? rt_show_report(&view, dir, more ? more : "svg", &local)
+                                         : show(&view, name, more, &local);
     }
     sqlite3_close(view.db);
     if (rc && err) {

@@ -12,7 +12,7 @@ until [ "$workers" = 3 ]; do
     "$RETAKE" stats "$work/busy" --json >"$work/stats.json" || fail "no answer, or not all workers came: $workers"
     workers=$(field "$work/stats.json" 'workers#')
 done
-for path in run step steps version weights_hash phase waits_for workers leases queues.store metrics evaluation \
+for path in run step steps version weights_hash phase waits_for workers leases queues.store metrics evaluation tasks.0.task tasks.0.eval \
     seconds.sampling seconds.training seconds.weights seconds.evaluation seconds.waiting eta_seconds events \
     leases.open leases.queued leases.trained leases.filtered leases.stale leases.failed leases.cancelled \
     leases.done leases.reissued leases.duplicate metrics.loss metrics.accuracy; do
@@ -41,7 +41,7 @@ say "median of the answers while the run works: $median us"
 [ "$median" -lt 1000000 ] || fail "the median answer took $median us"
 
 # A person's view, also of a run that still works.
-"$RETAKE" stats "$work/busy" >"$work/table" 2>/dev/null && { grep -q actor-0 "$work/table" || fail "no actor in the table"; }
+"$RETAKE" stats "$work/busy" >"$work/table" 2>/dev/null && { grep -q actor-0 "$work/table" && grep -q "^chain " "$work/table" || fail "no actor or no task in the table"; }
 wait "$started"
 same $? 0 "exit code"
 
@@ -86,6 +86,20 @@ same "$(field "$work/show.json" 'thoughts#')" "$(field "$work/show.json" 'though
 "$RETAKE" show "$work/busy" problem "$problem" >"$work/show" || fail "show problem"
 grep -q "$id" "$work/show" || fail "show problem does not list trajectory $id"
 "$RETAKE" show "$work/busy" step 3 >"$work/show" || fail "show step"
+"$RETAKE" show "$work/busy" tasks --json >"$work/show.json" || fail "show tasks --json"
+same "$(field "$work/show.json" 0.task)" chain "the task"
+same "$(field "$work/show.json" 0.eval)" "$(field "$work/busy.json" accuracy_after)" "evaluation of the only task"
+same "$(field "$work/show.json" 0.reward)" "$(query "$work/busy" "SELECT avg(reward) FROM trajectories
+    WHERE kind = 'base' AND step = $((steps - 1))")" "reward of the only task in the last step"
+same "$(field "$work/busy.json" tasks.0.gain)" "$(field "$work/show.json" 0.gain)" "gain, in the summary and in show"
+same "$(query "$work/busy" "SELECT count(*) FROM metrics a JOIN metrics b ON a.step = b.step
+    AND b.name = 'eval/chain/' || substr(a.name, 13) AND a.value = b.value WHERE a.name LIKE 'eval.greedy.%'")" 8 \
+    "evaluations by task, which are those of the run"
+"$RETAKE" show "$work/busy" report --to "$work/report.svg" || fail "show report"
+grep -q "held-out problems" "$work/report.svg" && grep -q "actor-1" "$work/report.svg" || fail "the report lacks something"
+refused report-where 2 "--to" -- "$RETAKE" show "$work/busy" report
+refused report-form 2 "report.pdf" ".svg or .html" -- "$RETAKE" show "$work/busy" report --to "$work/report.pdf"
+refused two-runs 2 "only metrics takes several" -- "$RETAKE" show "$work/busy" "$work/busy" steps
 "$RETAKE" show "$work/busy" workers >"$work/show" || fail "show workers"
 grep -q actor-1 "$work/show" || fail "show workers has no actor-1"
 refused show-nothing 1 "99999999" -- "$RETAKE" show "$work/busy" trajectory 99999999
