@@ -6,6 +6,11 @@
 /* Memory of one chunk of logits; 256 rows of a 49,152-token vocabulary. */
 enum { CHUNK_BYTES = 48 << 20, CHUNK_ROWS_MIN = 16 };
 
+/* Rows that go through a layer together: what one operation writes is still in the second cache
+ * when the next one reads it. Threads wait for each other at the end of every operation, so that
+ * several take all rows at once. */
+enum { PIECE_ROWS = 192 };
+
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 static void layer_alloc(rt_trainer *t, rt_layer_buffers *b)
@@ -64,10 +69,11 @@ static void pass_alloc(rt_trainer *t)
     t->dx = rt_net_floats(ops, r * d);
     t->dh = rt_net_floats(ops, r * d);
     t->dqkv = rt_net_floats(ops, r * (size_t)rt_qkv_size(a));
-    t->datt = rt_net_floats(ops, r * (size_t)rt_q_size(a));
-    t->dgate_up = rt_net_floats(ops, r * 2 * (size_t)a->f);
-    t->dact = rt_net_floats(ops, r * (size_t)a->f);
-    t->act = rt_net_floats(ops, r * (size_t)a->f);
+    size_t piece = (size_t)t->piece_rows;
+    t->datt = rt_net_floats(ops, piece * (size_t)rt_q_size(a));
+    t->dgate_up = rt_net_floats(ops, piece * 2 * (size_t)a->f);
+    t->dact = rt_net_floats(ops, piece * (size_t)a->f);
+    t->act = rt_net_floats(ops, piece * (size_t)a->f);
     size_t chunk = RT_MAX((size_t)CHUNK_BYTES / (v * sizeof(float)), (size_t)CHUNK_ROWS_MIN);
     t->chunk_rows = (int)RT_MIN(chunk, r);
     t->logits = rt_net_floats(ops, (size_t)t->chunk_rows * v);
@@ -85,6 +91,7 @@ int rt_trainer_new(rt_trainer **trainer, rt_net *net, int64_t tokens_max, bool r
     rt_trainer *t = rt_alloc(sizeof(*t));
     t->net = net;
     t->rows_max = (int)tokens_max;
+    t->piece_rows = net->ops->threads == 1 ? RT_MIN(t->rows_max, PIECE_ROWS) : t->rows_max;
     t->recompute = recompute;
     t->kv_layers = recompute ? 1 : net->arch.layers;
     plan_alloc(t);

@@ -26,7 +26,7 @@ typedef struct rt_entry_plan {
 
 struct rt_trainer {
     rt_net *net;
-    int rows_max;
+    int rows_max, piece_rows; /* rows of a pass; of what goes through a layer together */
     bool recompute;
     /* plan */
     int rows, segments_count, segments_capacity, pages;
@@ -46,10 +46,11 @@ struct rt_trainer {
     bool kept;
     float **x;          /* (L + 1) of (R, D): inputs of the layers, output of the last */
     rt_layer_buffers *layers; /* one, or L when nothing is recomputed */
-    float *act;         // (R, F), of the layer at work: backward makes it again from gate_up
+    float *act;         // (piece_rows, F), of the rows at work: backward makes it again from gate_up
     float *rstd, *hidden; // (R), (R, D) after the final norm
     /* backward */
-    float *dx, *dh, *dqkv, *datt, *dgate_up, *dact;
+    float *dx, *dh, *dqkv;
+    float *datt, *dgate_up, *dact; /* of the piece at work */
     /* logits in chunks */
     int chunk_rows;
     float *logits;      // (chunk_rows, V)
