@@ -63,6 +63,8 @@ struct rt_trainer {
     rt_entry_plan entries;
     int32_t *logits_used; /* rows whose logits the chunk buffer still holds */
     int logits_used_count;
+    int lse_from;         /* those rows' sums stand in lse from here, at this temperature */
+    float lse_temperature;
 };
 
 rt_kv_view rt_trainer_kv(const rt_trainer *trainer, float *pool, int layer);
