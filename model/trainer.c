@@ -6,11 +6,6 @@
 /* Memory of one chunk of logits; 256 rows of a 49,152-token vocabulary. */
 enum { CHUNK_BYTES = 48 << 20, CHUNK_ROWS_MIN = 16 };
 
-/* Rows that go through a layer together: what one operation writes is still in the second cache
- * when the next one reads it. Threads wait for each other at the end of every operation, so that
- * several take all rows at once. */
-enum { PIECE_ROWS = 192 };
-
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 static void layer_alloc(rt_trainer *t, rt_layer_buffers *b)
@@ -91,7 +86,7 @@ int rt_trainer_new(rt_trainer **trainer, rt_net *net, int64_t tokens_max, bool r
     rt_trainer *t = rt_alloc(sizeof(*t));
     t->net = net;
     t->rows_max = (int)tokens_max;
-    t->piece_rows = net->ops->threads == 1 ? RT_MIN(t->rows_max, PIECE_ROWS) : t->rows_max;
+    t->piece_rows = net->ops->threads == 1 ? RT_MIN(t->rows_max, RT_PIECE_ROWS) : t->rows_max;
     t->recompute = recompute;
     t->kv_layers = recompute ? 1 : net->arch.layers;
     plan_alloc(t);
