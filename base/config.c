@@ -326,6 +326,9 @@ static void preset_apply(rt_config *config, const rt_preset *preset)
     if (preset->resets.continuations > 0) {
         config->algorithm.resets = preset->resets;
     }
+    if (preset->debate.agents > 0) {
+        config->algorithm.debate = preset->debate;
+    }
 }
 
 static int preset_choose(rt_config *config, const rt_config_entry *entry, const char *from,

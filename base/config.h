@@ -60,6 +60,30 @@ typedef struct rt_reset_settings {
     double decay, explore;       /* statistics: weight kept per version; share of uncertainty added */
 } rt_reset_settings;
 
+enum rt_record_kind { RT_RECORD_SFT, RT_RECORD_GRPO, RT_RECORD_DPO, RT_RECORD_KTO };
+enum rt_vote_rule { RT_VOTE_MACA, RT_VOTE_STRICT, RT_VOTE_WEIGHTED };
+enum rt_debate_label { RT_LABEL_CONSENSUS, RT_LABEL_FIRST_ROUND, RT_LABEL_TRUTH };
+enum rt_debate_context { RT_CONTEXT_FINAL, RT_CONTEXT_PREVIOUS, RT_CONTEXT_FIRST, RT_CONTEXT_NONE };
+enum rt_own_or_shared { RT_OWN, RT_SHARED };
+
+/* Plan `debate`: who argues, how they vote, what is learned from it (Samanta et al. 2025, MACA). */
+typedef struct rt_debate_settings {
+    int64_t agents, rounds;
+    int64_t peers;        /* most answers of others that an agent reads in a round */
+    int record;           /* enum rt_record_kind: what is made of a debate */
+    int vote, label;      /* enum rt_vote_rule, enum rt_debate_label */
+    int context;          /* enum rt_debate_context: what stands before a trained text */
+    int adapters, pool;   /* enum rt_own_or_shared: the agents' weights; the records */
+    bool online;          /* grpo: `samples` new answers of each agent; else the debate's own */
+    bool all_tokens;      /* sft: question and peers' texts are trained, too */
+    double agreement_min; /* share of agents behind the label that a record needs */
+    bool format_reward;   /* grpo: added to the reward of agreement */
+    bool diversity, summaries; /* prompts: ask for another method; peers in short */
+} rt_debate_settings;
+
+enum rt_loss { RT_LOSS_POLICY, RT_LOSS_DPO, RT_LOSS_KTO };
+enum rt_kto_form { RT_KTO_LIBRARY, RT_KTO_PAPER };
+
 /* Objective settings (design: algorithms are data). Filled from the preset, then overridden. */
 typedef struct rt_objective {
     int ratio;              /* enum rt_ratio */
@@ -70,6 +94,9 @@ typedef struct rt_objective {
     double constant;        /* divisor of RT_AGG_CONSTANT, tokens */
     int kl;                 /* enum rt_kl */
     double kl_coef;
+    int loss;               /* enum rt_loss; dpo and kto use none of the above */
+    double beta;            /* of dpo and kto: strength of the reference */
+    int kto_form;           /* enum rt_kto_form */
 } rt_objective;
 
 typedef struct rt_advantage_settings {
@@ -86,14 +113,16 @@ typedef struct rt_config {
     int tasks_count;
     struct {
         char *name;      /* preset */
-        char *plan;      /* group | reset | caro, from the preset */
+        char *plan;      /* group | reset | caro | debate, from the preset */
         int64_t problems; /* per step */
         int64_t samples;  /* per problem: the group size */
         int64_t updates;  /* optimizer steps a batch is cut into */
+        int64_t epochs;   /* passes over a step's batch */
         bool skip_degenerate; /* drop groups whose advantages are all zero */
         rt_objective objective;
         rt_advantage_settings advantage;
         rt_reset_settings resets;
+        rt_debate_settings debate;
     } algorithm;
     struct { double temperature, top_p; int64_t top_k, max_tokens; } sampling;
     struct { char *delimiter, *terminal; int64_t max, tokens_max; } thoughts;
@@ -108,6 +137,8 @@ typedef struct rt_config {
         bool recompute;          /* activation recomputation by layer */
         char *check_logprobs;    /* all | first | none */
         char *device;            /* cpu (cuda later), ref for the specification */
+        /* rank 0: all weights are trained. targets: attention | mlp | all */
+        struct { int64_t rank; double alpha, dropout; char *targets; } lora;
     } learner;
     struct { int64_t count, slots, threads, cache_tokens; char *device; } actors;
     struct {
@@ -125,7 +156,8 @@ typedef struct rt_config {
         int64_t phase_steps;      /* second phase begins here (0 = one phase) */
         int64_t phase_batch; double phase_lr;
     } sft;
-    struct { char *localize, *verify; } prompts; /* template files of judges; "" = built in */
+    /* template files; "" = built in */
+    struct { char *localize, *verify, *question, *peers, *chat; } prompts;
     struct { char *level; } log;
 } rt_config;
 
@@ -143,6 +175,9 @@ void rt_config_write(const rt_config *config, rt_buf *out);
 void rt_config_write_json(const rt_config *config, const char *group, rt_buf *out);
 /* Hash over all keys that determine the weights (not dir, log level, addresses, counts). */
 uint64_t rt_config_fingerprint(const rt_config *config);
+/* Sets of LoRA adapters that are trained: 0 = none, all weights are; plan debate with own adapters:
+ * one an agent; else 1. */
+int rt_config_adapters(const rt_config *config);
 /* Markdown reference of every key, made from the table. */
 void rt_config_docs(rt_buf *out);
 void rt_config_free(rt_config *config);
@@ -153,7 +188,8 @@ typedef struct rt_preset {
     rt_objective objective;
     rt_advantage_settings advantage;
     bool skip_degenerate;
-    rt_reset_settings resets; /* plan group: unused */
+    rt_reset_settings resets;   /* continuations 0: no resets */
+    rt_debate_settings debate;  /* agents 0: no debate */
 } rt_preset;
 const rt_preset *rt_preset_find(const char *name); /* NULL: unknown */
 const rt_preset *rt_preset_at(int index);          /* NULL: past the end */

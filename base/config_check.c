@@ -86,13 +86,69 @@ static int resolve_resets(rt_config *config, rt_error *err)
     return RT_OK;
 }
 
+/* A trajectory's id has 8 bits for its place within the problem. */
+#define RT_SAMPLES_MAX 256
+
+static int resolve_debate(const rt_config *config, rt_error *err)
+{
+    const rt_debate_settings *debate = &config->algorithm.debate;
+    const rt_objective *objective = &config->algorithm.objective;
+    bool online = debate->record == RT_RECORD_GRPO && debate->online;
+    int64_t turns = debate->agents * debate->rounds * (debate->summaries ? 2 : 1);
+    int64_t samples = online ? debate->agents * config->algorithm.samples : 0;
+    int wanted = debate->record == RT_RECORD_DPO   ? RT_LOSS_DPO
+                 : debate->record == RT_RECORD_KTO ? RT_LOSS_KTO
+                                                   : RT_LOSS_POLICY;
+    if (turns + samples > RT_SAMPLES_MAX) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.debate makes %lld texts of a question, more "
+                       "than %d; lower debate.agents, debate.rounds or algorithm.samples",
+                       (long long)(turns + samples), RT_SAMPLES_MAX);
+    }
+    if (objective->loss != wanted) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.debate.record and algorithm.loss do not go "
+                       "together: dpo needs dpo, kto needs kto, sft and grpo need policy");
+    }
+    if (debate->rounds < 2 && debate->context == RT_CONTEXT_PREVIOUS) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.debate.context previous needs 2 rounds");
+    }
+    if (debate->agents < 2 && !online) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.debate.agents is 1: nobody to agree with");
+    }
+    return RT_OK;
+}
+
+static int resolve_plan(rt_config *config, rt_error *err)
+{
+    const char *plan = config->algorithm.plan;
+    const rt_objective *objective = &config->algorithm.objective;
+    if (objective->loss != RT_LOSS_POLICY && objective->beta <= 0) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.beta is 0; dpo and kto need a positive one");
+    }
+    if (strcmp(plan, "debate") == 0) {
+        return resolve_debate(config, err);
+    }
+    if (objective->loss != RT_LOSS_POLICY) {
+        return rt_fail(err, RT_ERR_USAGE, "algorithm.loss dpo and kto learn from debates; choose "
+                       "algorithm maca_dpo or maca_kto");
+    }
+    return strcmp(plan, "group") == 0 ? RT_OK : resolve_resets(config, err);
+}
+
+int rt_config_adapters(const rt_config *config)
+{
+    if (config->learner.lora.rank == 0) {
+        return 0;
+    }
+    bool own = strcmp(config->algorithm.plan, "debate") == 0 &&
+               config->algorithm.debate.adapters == RT_OWN;
+    return own ? (int)config->algorithm.debate.agents : 1;
+}
+
 static int resolve_algorithm(rt_config *config, rt_error *err)
 {
-    if (strcmp(config->algorithm.plan, "group") != 0) {
-        int code = resolve_resets(config, err);
-        if (code != RT_OK) {
-            return code;
-        }
+    int code = resolve_plan(config, err);
+    if (code != RT_OK) {
+        return code;
     }
     rt_objective *objective = &config->algorithm.objective;
     const rt_advantage_settings *advantage = &config->algorithm.advantage;

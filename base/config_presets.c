@@ -15,6 +15,14 @@
      .continuations = continuation_count, .fresh_max = 12, .localize_temperature = 0.3,          \
      .localize_tokens = 4096, .mask = masked, .decay = 0.9, .explore = 0.5}
 
+/* The debate of Samanta et al. 2025, MACA: three agents, two rounds. */
+#define DEBATE(what, ...)                                                                        \
+    {.agents = 3, .rounds = 2, .peers = 5, .record = what, __VA_ARGS__}
+/* Answers of one round to the bare question and no adapters: the label is their vote. */
+#define SINGLE_ROUND(what, ...)                                                                  \
+    {.agents = 8, .rounds = 1, .peers = 5, .record = what, .context = RT_CONTEXT_NONE,           \
+     .adapters = RT_SHARED, .pool = RT_SHARED, __VA_ARGS__}
+
 static const rt_preset presets[] = {
     {
         .name = "grpo",
@@ -159,6 +167,62 @@ static const rt_preset presets[] = {
         .objective = RESET_LOSS,
         .advantage = RESET_STD,
         .resets = RESETS(RT_CHOSEN_STATISTICS, 0, 4, 4, true),
+    },
+    {
+        .name = "maca_sft",
+        .plan = "debate",
+        .about = "Multi-agent consensus alignment (Samanta et al. 2025), imitation: each agent learns "
+                 "its own debates that ended with the consensus, question and peers' texts included",
+        .objective = {.ratio = RT_RATIO_NONE, .aggregation = RT_AGG_TOKEN_MEAN},
+        .advantage = {.baseline = RT_BASELINE_NONE, .std_ddof = -1},
+        .debate = DEBATE(RT_RECORD_SFT, .pool = RT_OWN, .all_tokens = true),
+    },
+    {
+        .name = "maca_grpo",
+        .plan = "debate",
+        .about = "The same, by reward: new answers of each agent, behind the peers' last answers, are "
+                 "paid for agreement and for form; group-relative advantages, token sums over a constant",
+        .objective = {.ratio = RT_RATIO_TOKEN, .clip_low = 0.2, .clip_high = 0.2,
+                      .aggregation = RT_AGG_CONSTANT},
+        .advantage = {.baseline = RT_BASELINE_MEAN, .std_ddof = 1, .std_eps = 1e-4},
+        .debate = DEBATE(RT_RECORD_GRPO, .pool = RT_OWN, .online = true, .format_reward = true),
+    },
+    {
+        .name = "maca_dpo",
+        .plan = "debate",
+        .about = "The same, by preference: every answer that agrees with the consensus is preferred "
+                 "to every one that dissents",
+        .objective = {.loss = RT_LOSS_DPO, .beta = 0.1},
+        .advantage = {.baseline = RT_BASELINE_NONE, .std_ddof = -1},
+        .debate = DEBATE(RT_RECORD_DPO, .pool = RT_SHARED),
+    },
+    {
+        .name = "maca_kto",
+        .plan = "debate",
+        .about = "The same, without pairs: every last answer is desirable or not (Kahneman-Tversky "
+                 "optimisation, Ethayarajh et al. 2024), classes weighted by their numbers",
+        .objective = {.loss = RT_LOSS_KTO, .beta = 0.1},
+        .advantage = {.baseline = RT_BASELINE_NONE, .std_ddof = -1},
+        .debate = DEBATE(RT_RECORD_KTO, .pool = RT_SHARED),
+    },
+    {
+        .name = "ttrl",
+        .plan = "debate",
+        .about = "Test-time reinforcement learning (Zuo et al. 2025): one round of 8 answers, paid for "
+                 "agreement with their majority; what debate is compared with",
+        .objective = {.ratio = RT_RATIO_TOKEN, .clip_low = 0.2, .clip_high = 0.2,
+                      .aggregation = RT_AGG_SEQUENCE_MEAN},
+        .advantage = GROUP_STD,
+        .debate = SINGLE_ROUND(RT_RECORD_GRPO),
+    },
+    {
+        .name = "scpo",
+        .plan = "debate",
+        .about = "Self-consistency preference optimisation (Prasad et al. 2024), without its loss "
+                 "weights: one round of 8 answers, those of the majority preferred to the others",
+        .objective = {.loss = RT_LOSS_DPO, .beta = 0.1},
+        .advantage = {.baseline = RT_BASELINE_NONE, .std_ddof = -1},
+        .debate = SINGLE_ROUND(RT_RECORD_DPO),
     },
 };
 

@@ -62,7 +62,9 @@ typedef struct rt_sequence {
     const float *weight;   // (response_tokens) supervised weights; NULL: 1
     int prompt_tokens, response_tokens, suffix_start;
     double advantage;
-    bool stale; /* sampled with older weights: its log-probs differ by nature */
+    bool stale; /* sampled with older weights or behind another prompt: log-probs differ by nature */
+    int adapter;  /* 1 + number of the one that learns from it; 0: all weights are trained */
+    int rejected; /* dpo: 1 + index of the sequence this one is preferred to; 0: none */
 } rt_sequence;
 
 typedef struct rt_update_stats {
