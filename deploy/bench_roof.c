@@ -223,7 +223,7 @@ typedef struct reader {
 } reader;
 
 /* Four places at once, as a matmul of one row reads its panels: a processor fetches ahead for each,
- * and one alone gets a third less. Two sums a place, in registers, so that loads set the pace. */
+ * and one alone gets less. Two sums a place, in registers, so that loads set the pace. */
 static void *read_all(void *context)
 {
     reader *r = context;
