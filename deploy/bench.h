@@ -32,8 +32,14 @@ double bench_roof_layers_flops(const bench_roof *roof); /* of one row */
 double bench_roof_head_flops(const bench_roof *roof);
 size_t bench_roof_bytes(const bench_roof *roof);        /* of all matrices, packed */
 double bench_roof_gflops(bench_roof *roof, int rows);   /* layers and head */
-/* Bytes a second that `threads` threads read from memory; cache: of the last level, bytes. */
-double bench_read_bandwidth(int threads, size_t cache, double seconds);
+
+/* Memory far larger than the caches, read from end to end by `threads` threads. cache: bytes of the
+ * last level. */
+typedef struct bench_memory bench_memory;
+bench_memory *bench_memory_new(int threads, size_t cache);
+void bench_memory_free(bench_memory **memory);
+/* Adds the times of reading `bytes`, by passes of at least so many seconds in all. */
+void bench_memory_time(bench_memory *memory, size_t bytes, double seconds, bench_times *times);
 size_t bench_cache_bytes(void);                         /* last level; 0: unknown */
 
 /* ---- rates ----------------------------------------------------------------------------------- */
@@ -44,6 +50,7 @@ typedef struct bench {
     rt_weights *weights;      /* what the net holds */
     rt_tokenizer *tokenizer;  /* NULL: none */
     bench_roof *roof;
+    bench_memory *memory;     /* NULL: the weights stay in the cache, only matmuls are a roof */
     double seconds;           /* of each figure */
     int prompt, response;     /* tokens */
 } bench;

@@ -9,7 +9,7 @@
 #define DEFAULT_MODEL "deploy/models/tiny"
 
 typedef struct options {
-    const char *model, *dtype, *device;
+    const char *model, *dtype, *device, *only;
     int64_t threads;
     double seconds;
     bool json;
@@ -110,61 +110,84 @@ static double others_share(double all, double own, int64_t began_ns)
 
 /* ---- measuring ------------------------------------------------------------------------------- */
 
-/* One sequence at a time reads every weight for one token: memory sets the pace, or, where the
- * weights stay in the cache, the same matmuls with nothing else. */
-static int decode_one(const bench *b, result *r, rt_error *err)
-{
-    bench_figure *figure = &r->figures[r->count];
-    int rc = bench_decode(b, 1, figure, err);
-    if (rc != 0)
-        return rc;
-    if (!r->resident) {
-        figure->share = (double)r->weights / r->bandwidth * figure->tokens_per_second;
-        figure->roof = "memory";
-    } else {
-        figure->roof = "matmul in cache";
-    }
-    figure->aim = 0.75;
-    r->count++;
-    return 0;
-}
-
 static void say(const char *what)
 {
     fprintf(stderr, "measuring %s …\n", what);
 }
 
-static int measure_figures(const bench *b, result *r, rt_error *err)
+static const int batches[] = {1, 8, 32, 64}; /* in the order of their names */
+static const char *const figure_names[] = {"decode batch 1",  "decode batch 8", "decode batch 32",
+                                           "decode batch 64", "prefill",        "training",
+                                           "whole step"};
+
+static bool known_figure(const char *only)
 {
-    static const int batches[] = {8, 32, 64};
+    for (size_t i = 0; i < RT_COUNT(figure_names); i++)
+        if (strncmp(figure_names[i], only, strlen(only)) == 0)
+            return true;
+    return false;
+}
+
+static bool wanted(const options *o, const char *figure)
+{
+    return !o->only || strncmp(figure, o->only, strlen(o->only)) == 0;
+}
+
+static int measure_decode(const options *o, const bench *b, result *r, rt_error *err)
+{
+    int rc = 0;
+    say("decode");
+    for (size_t i = 0; i < RT_COUNT(batches) && rc == 0; i++) {
+        if (!wanted(o, figure_names[i]))
+            continue;
+        rc = bench_decode(b, batches[i], &r->figures[r->count], err);
+        r->figures[r->count++].aim = batches[i] == 1 ? 0.75 : batches[i] == 32 ? 0.5 : 0;
+    }
+    return rc;
+}
+
+static int measure_figures(const options *o, const bench *b, result *r, rt_error *err)
+{
+    int rc = measure_decode(o, b, r, err);
+    if (rc == 0 && wanted(o, "prefill")) {
+        say("prefill");
+        rc = bench_prefill(b, &r->figures[r->count++], err);
+    }
+    if (rc == 0 && wanted(o, "training")) {
+        say("training");
+        rc = bench_training(b, &r->figures[r->count], err);
+        r->figures[r->count++].aim = 0.6;
+    }
+    if (rc == 0 && wanted(o, "whole step")) {
+        say("whole steps");
+        rc = bench_whole_step(b, &r->figures[r->count++], &r->step, err);
+    }
+    return rc;
+}
+
+static void measure_memory(bench *b, result *r)
+{
+    enum { UNIT = 1 << 30 };
+    bench_times times = {0};
     r->cache = bench_cache_bytes();
     r->weights = bench_roof_bytes(b->roof);
     r->resident = r->cache > 0 && r->weights <= r->cache;
     say("memory");
-    r->bandwidth = bench_read_bandwidth(b->ops->threads, r->cache, RT_MIN(b->seconds, 1));
-    say("decode");
-    int rc = decode_one(b, r, err);
-    for (size_t i = 0; i < RT_COUNT(batches) && rc == 0; i++) {
-        rc = bench_decode(b, batches[i], &r->figures[r->count], err);
-        r->figures[r->count++].aim = batches[i] == 32 ? 0.5 : 0;
-    }
-    say("prefill");
-    if (rc == 0)
-        rc = bench_prefill(b, &r->figures[r->count++], err);
-    say("training");
-    if (rc == 0)
-        rc = bench_training(b, &r->figures[r->count], err);
-    r->figures[r->count++].aim = 0.6;
-    say("whole steps");
-    return rc == 0 ? bench_whole_step(b, &r->figures[r->count++], &r->step, err) : rc;
+    b->memory = bench_memory_new(b->ops->threads, r->cache);
+    bench_memory_time(b->memory, UNIT, RT_MIN(b->seconds, 1), &times);
+    r->bandwidth = UNIT / bench_times_median(&times);
+    bench_times_free(&times);
+    if (r->resident)
+        bench_memory_free(&b->memory);
 }
 
-static int measure(const bench *b, result *r, rt_error *err)
+static int measure(const options *o, bench *b, result *r, rt_error *err)
 {
     double all = 0, own = 0;
     int64_t began = rt_now_ns();
     bool known = processor_seconds(&all, &own);
-    int rc = measure_figures(b, r, err);
+    measure_memory(b, r);
+    int rc = measure_figures(o, b, r, err);
     r->others = known ? others_share(all, own, began) : -1;
     return rc;
 }
@@ -173,6 +196,12 @@ static int measure(const bench *b, result *r, rt_error *err)
 
 static const int roof_rows[] = {1, 8, 32, 64, 512, 4096};
 
+/* Many rows of a large model take minutes: where one figure was asked for, few are measured. */
+static size_t roof_rows_count(const options *o)
+{
+    return o->only ? 3 : RT_COUNT(roof_rows);
+}
+
 static void print_text(const options *o, const bench *b, const result *r)
 {
     const rt_weights *w = b->weights;
@@ -180,7 +209,7 @@ static void print_text(const options *o, const bench *b, const result *r)
            (double)w->count * 1e-6, o->dtype, (double)r->weights * 1e-6, b->ops->name, b->ops->isa,
            b->ops->threads, b->ops->threads == 1 ? "" : "s");
     printf("matmul roof, GFLOP/s by rows:");
-    for (size_t i = 0; i < RT_COUNT(roof_rows); i++)
+    for (size_t i = 0; i < roof_rows_count(o); i++)
         printf("  %d: %.1f", roof_rows[i], bench_roof_gflops(b->roof, roof_rows[i]));
     printf("\nmemory read roof: %.1f GB/s; the weights %s the last-level cache (%.1f MB)%s\n\n",
            r->bandwidth * 1e-9, r->resident ? "fit in" : "exceed", (double)r->cache * 1e-6,
@@ -196,11 +225,12 @@ static void print_text(const options *o, const bench *b, const result *r)
                f->tokens_per_second / RT_MAX(f->share, 1e-12), 100 * f->share, aim, f->roof);
     }
     const bench_step *s = &r->step;
-    printf("\na step: %lld tokens sampled in %.1f ms, trained on in %.1f ms, weights renewed in "
-           "%.1f ms\n",
-           (long long)s->sampled, 1e3 * s->sampling, 1e3 * s->training, 1e3 * s->update);
-    printf("log-probs of sampling and training: %lld compared, %lld differ\n",
-           (long long)s->compared, (long long)s->mismatched);
+    printf("\n");
+    if (s->sampled > 0)
+        printf("a step: %lld tokens sampled in %.1f ms, trained on in %.1f ms, weights renewed in "
+               "%.1f ms\nlog-probs of sampling and training: %lld compared, %lld differ\n",
+               (long long)s->sampled, 1e3 * s->sampling, 1e3 * s->training, 1e3 * s->update,
+               (long long)s->compared, (long long)s->mismatched);
     printf("prompts of %d tokens, answers of %d; training counts distinct tokens of groups of %d\n",
            b->prompt, b->response, BENCH_GROUP);
     if (r->others > 0.05)
@@ -225,7 +255,7 @@ static json_t *figures_json(const result *r)
 static void print_json(const options *o, const bench *b, const result *r)
 {
     json_t *roof = json_array();
-    for (size_t i = 0; i < RT_COUNT(roof_rows); i++)
+    for (size_t i = 0; i < roof_rows_count(o); i++)
         json_array_append_new(roof, json_pack("{s:i, s:f}", "rows", roof_rows[i], "gflops",
                                               bench_roof_gflops(b->roof, roof_rows[i])));
     json_t *step = json_pack("{s:I, s:f, s:f, s:f, s:I, s:I}", "tokens",
@@ -268,11 +298,12 @@ static int run(options *o, rt_error *err)
     if (rc == 0) {
         result r = {0};
         b.roof = bench_roof_new(b.ops, b.weights, BENCH_MICRO_TOKENS, o->seconds);
-        rc = measure(&b, &r, err);
+        rc = measure(o, &b, &r, err);
         if (rc == 0 && o->json)
             print_json(o, &b, &r);
         else if (rc == 0)
             print_text(o, &b, &r);
+        bench_memory_free(&b.memory);
         bench_roof_free(&b.roof);
     }
     cli_model_close(&model);
@@ -286,11 +317,12 @@ int cmd_bench(int argc, char **argv)
         {"--json", OPTION_FLAG, &o.json, NULL, "one JSON object"},
         {"--threads", OPTION_INTEGER, &o.threads, "N", "default: all cores"},
         {"--seconds", OPTION_REAL, &o.seconds, "S", "for each figure (default 1)"},
+        {"--only", OPTION_TEXT, &o.only, "NAME", "figures whose name begins so, as \"decode\""},
         {"--dtype", OPTION_TEXT, &o.dtype, "f32|bf16", "weights in memory (default f32)"},
         {"--device", OPTION_TEXT, &o.device, "cpu|ref", "backend (default cpu)"},
     };
     int words;
-    int rc = cli_parse(argc, argv, "bench [MODEL] [--json] [--threads N] [--seconds S]",
+    int rc = cli_parse(argc, argv, "bench [MODEL] [--json] [--threads N] [--seconds S] [--only NAME]",
                        "Tokens a second of decode, prefill, training and a whole step (16\n"
                        "problems with 8 answers each), and each as a share of a roof measured in\n"
                        "the same run: the model's own matmuls with nothing between, and reading\n"
@@ -304,6 +336,9 @@ int cmd_bench(int argc, char **argv)
         return cli_usage("--threads is 0 (all cores) or more, --seconds 0.01 to 600");
     if (strcmp(o.dtype, "f32") != 0 && strcmp(o.dtype, "bf16") != 0)
         return cli_usage("--dtype is f32 or bf16, got \"%s\"", o.dtype);
+    if (o.only && !known_figure(o.only))
+        return cli_usage("--only \"%s\": no figure begins so; there are decode batch 1, 8, 32 and 64, "
+                         "prefill, training and whole step", o.only);
     rt_error err;
     return run(&o, &err) != 0 ? cli_fail(&err) : 0;
 }

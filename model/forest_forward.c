@@ -3,7 +3,7 @@
 
 #include "model/net_internal.h"
 
-/* Rows of one pass. A row's bits do not depend on it; it bounds scratch and keeps it in cache. */
+/* Rows of one pass of several threads; one takes RT_PIECE_ROWS. A row's bits do not depend on it. */
 enum { PASS_ROWS = 512 };
 
 static void buffers_alloc(rt_forest *f, int rows)
@@ -29,7 +29,8 @@ static void buffers_alloc(rt_forest *f, int rows)
 int rt_forest_buffers_new(rt_forest *f, rt_error *err)
 {
     int64_t tokens = (int64_t)f->kv.pages * RT_PAGE;
-    buffers_alloc(f, (int)RT_MIN(tokens, (int64_t)PASS_ROWS));
+    int most = f->net->ops->threads == 1 ? RT_PIECE_ROWS : PASS_ROWS;
+    buffers_alloc(f, (int)RT_MIN(tokens, (int64_t)most));
     return f->ids != NULL ? RT_OK : rt_fail(err, RT_ERR_NOMEM, "no room for a forward pass");
 }
 

@@ -56,6 +56,11 @@ float *rt_net_floats(rt_ops *ops, size_t count);
 /* Writes zeros: ops has no fill, and this is rare. */
 void rt_net_zero(rt_ops *ops, float *memory, size_t count);
 
+/* Rows that one thread takes through a layer together: what one operation writes is still in the
+ * second cache when the next one reads it. Several threads wait for each other at the end of every
+ * operation, so they take more rows at once. */
+enum { RT_PIECE_ROWS = 192 };
+
 /* Buffers of one layer for up to R rows. In generation h2 may be h1, and out may be x. */
 typedef struct rt_layer_buffers {
     float *x;            // (R, D) input of the layer

@@ -65,10 +65,11 @@ static void pass_alloc(rt_trainer *t)
     t->dx = rt_net_floats(ops, r * d);
     t->dh = rt_net_floats(ops, r * d);
     t->dqkv = rt_net_floats(ops, r * (size_t)rt_qkv_size(a));
-    t->datt = rt_net_floats(ops, r * (size_t)rt_q_size(a));
-    t->dgate_up = rt_net_floats(ops, r * 2 * (size_t)a->f);
-    t->dact = rt_net_floats(ops, r * (size_t)a->f);
-    t->act = rt_net_floats(ops, r * (size_t)a->f);
+    size_t piece = (size_t)t->piece_rows;
+    t->datt = rt_net_floats(ops, piece * (size_t)rt_q_size(a));
+    t->dgate_up = rt_net_floats(ops, piece * 2 * (size_t)a->f);
+    t->dact = rt_net_floats(ops, piece * (size_t)a->f);
+    t->act = rt_net_floats(ops, piece * (size_t)a->f);
     size_t chunk = RT_MAX((size_t)CHUNK_BYTES / (v * sizeof(float)), (size_t)CHUNK_ROWS_MIN);
     t->chunk_rows = (int)RT_MIN(chunk, r);
     t->logits = rt_net_floats(ops, (size_t)t->chunk_rows * v);
@@ -90,6 +91,8 @@ int rt_trainer_new(rt_trainer **trainer, rt_net *net, int64_t tokens_max, bool r
     rt_trainer *t = rt_alloc(sizeof(*t));
     t->net = net;
     t->rows_max = (int)tokens_max;
+    bool pieces = net->ops->threads == 1 && !net->lora;
+    t->piece_rows = pieces ? RT_MIN(t->rows_max, RT_PIECE_ROWS) : t->rows_max;
     t->recompute = recompute;
     t->kv_layers = recompute ? 1 : net->arch.layers;
     plan_alloc(t);

@@ -27,7 +27,7 @@ typedef struct rt_entry_plan {
 
 struct rt_trainer {
     rt_net *net;
-    int rows_max;
+    int rows_max, piece_rows; /* rows of a pass; of what goes through a layer together */
     bool recompute;
     /* plan */
     int rows, segments_count, segments_capacity, pages;
@@ -48,7 +48,7 @@ struct rt_trainer {
     bool kept;
     float **x;          /* (L + 1) of (R, D): inputs of the layers, output of the last */
     rt_layer_buffers *layers; /* one, or L when nothing is recomputed */
-    float *act;         // (R, F), of the layer at work: backward makes it again from gate_up
+    float *act;         // (piece_rows, F), of the rows at work: backward makes it again from gate_up
     float *rstd, *hidden; // (R), (R, D) after the final norm
     /* adapters; without any in the net all of it is NULL */
     rt_span *spans;     // (spans_capacity)
@@ -57,7 +57,8 @@ struct rt_trainer {
     rt_lora_dropout dropout; /* paths and buffers are made when it is first set */
     uint64_t *paths;    // (rows_max)
     /* backward */
-    float *dx, *dh, *dqkv, *datt, *dgate_up, *dact;
+    float *dx, *dh, *dqkv;
+    float *datt, *dgate_up, *dact; /* of the piece at work */
     /* logits in chunks */
     int chunk_rows;
     float *logits;      // (chunk_rows, V)
@@ -70,6 +71,8 @@ struct rt_trainer {
     rt_entry_plan entries;
     int32_t *logits_used; /* rows whose logits the chunk buffer still holds */
     int logits_used_count;
+    int lse_from;         /* those rows' sums stand in lse from here, at this temperature */
+    float lse_temperature;
 };
 
 rt_kv_view rt_trainer_kv(const rt_trainer *trainer, float *pool, int layer);

@@ -68,13 +68,14 @@ static int run_length(const int32_t *rows, int count)
     return n;
 }
 
-static void chunk_logits(rt_trainer *t, const int32_t *used, int count)
+/* Returns whether they were still there. */
+static bool chunk_logits(rt_trainer *t, const int32_t *used, int count)
 {
     rt_ops *ops = t->net->ops;
     int v = t->net->arch.vocab, d = t->net->arch.d;
     if (t->logits_used_count == count &&
         memcmp(t->logits_used, used, sizeof(int32_t) * (size_t)count) == 0)
-        return;
+        return true;
     for (int i = 0, n; i < count; i += n) {
         n = run_length(used + i, count - i);
         ops->matmul(ops, t->logits + (size_t)i * (size_t)v, v,
@@ -82,6 +83,7 @@ static void chunk_logits(rt_trainer *t, const int32_t *used, int count)
     }
     memcpy(t->logits_used, used, sizeof(int32_t) * (size_t)count);
     t->logits_used_count = count;
+    return false;
 }
 
 static void targets_upload(rt_trainer *t, const rt_entry *entries)
@@ -126,9 +128,21 @@ void rt_trainer_logprobs(rt_trainer *t, const rt_entry *entries, float temperatu
         int count = RT_MIN(t->chunk_rows, plan->used_count - from);
         chunk_logits(t, plan->used + from, count);
         chunk_logprobs(t, from, count, temperature);
+        t->lse_from = from;
     }
+    t->lse_temperature = temperature;
     for (int i = 0; i < plan->count; i++)
         logprob[plan->order[i]] = t->logprobs_host[i];
+}
+
+static void chunk_sums(rt_trainer *t, int from, int count, float temperature)
+{
+    rt_ops *ops = t->net->ops;
+    for (int i = 0; i < count; i++)
+        t->firsts_host[i] = -1;
+    ops->upload(ops, t->firsts, t->firsts_host, sizeof(int32_t) * (size_t)count);
+    ops->logprob(ops, t->logprobs, t->lse + from, t->logits, t->firsts, count,
+                 t->net->arch.vocab, temperature);
 }
 
 void rt_trainer_logits_backward(rt_trainer *t, const rt_entry *entries, const float *g,
@@ -145,13 +159,11 @@ void rt_trainer_logits_backward(rt_trainer *t, const rt_entry *entries, const fl
     for (int from = 0; from < plan->used_count; from += t->chunk_rows) {
         int count = RT_MIN(t->chunk_rows, plan->used_count - from), base = plan->first[from];
         const int32_t *used = plan->used + from;
-        chunk_logits(t, used, count);
+        bool there = chunk_logits(t, used, count);
         t->logits_used_count = 0; /* about to become their own gradient */
         /* entries may differ from the forward's: the sums are of these rows at this temperature */
-        for (int i = 0; i < count; i++)
-            t->firsts_host[i] = -1;
-        ops->upload(ops, t->firsts, t->firsts_host, sizeof(int32_t) * (size_t)count);
-        ops->logprob(ops, t->logprobs, t->lse + from, t->logits, t->firsts, count, v, temperature);
+        if (!there || t->lse_from != from || t->lse_temperature != temperature)
+            chunk_sums(t, from, count, temperature);
         for (int i = 0; i <= count; i++)
             t->firsts_host[i] = plan->first[from + i] - base;
         ops->upload(ops, t->firsts, t->firsts_host, sizeof(int32_t) * ((size_t)count + 1));

@@ -22,15 +22,45 @@ static void pages_copy_backward(rt_trainer *t, const rt_kv_view *dkv)
     }
 }
 
-/* out NULL: only what backward reads. */
+/* The buffers of a layer from row `row` on; act is that of the piece at work. */
+static rt_layer_buffers buffers_from(const rt_layer_buffers *b, const rt_arch *a, size_t row)
+{
+    size_t d = (size_t)a->d, q = (size_t)rt_q_size(a);
+    return (rt_layer_buffers){
+        .x = b->x + row * d,
+        .rstd1 = b->rstd1 + row,
+        .h1 = b->h1 + row * d,
+        .qkv = b->qkv + row * (size_t)rt_qkv_size(a),
+        .att = b->att + row * q,
+        .stats = b->stats + row * (size_t)a->heads * 2,
+        .mid = b->mid + row * d,
+        .rstd2 = b->rstd2 + row,
+        .h2 = b->h2 + row * d,
+        .gate_up = b->gate_up + row * 2 * (size_t)a->f,
+        .act = b->act,
+    };
+}
+
+/* out NULL: only what backward reads. Rows go in pieces, so that what one operation writes is
+ * still in the cache when the next one reads it. */
 static void layer_forward(rt_trainer *t, int layer, float *out)
 {
-    rt_layer_buffers b = rt_trainer_layer(t, layer);
+    const rt_arch *a = &t->net->arch;
+    rt_layer_buffers whole = rt_trainer_layer(t, layer);
     rt_kv_view kv = rt_trainer_kv(t, t->kv, layer);
+    /* Low-rank parts go over all rows at once: with adapters there is one piece. */
     rt_lora_rows lora = rt_trainer_lora(t);
-    rt_layer_qkv(t->net, layer, &b, &kv, t->at, t->rows, &lora);
+    for (int row = 0; row < t->rows; row += t->piece_rows) {
+        rt_layer_buffers b = buffers_from(&whole, a, (size_t)row);
+        rt_layer_qkv(t->net, layer, &b, &kv, t->at + row, RT_MIN(t->piece_rows, t->rows - row),
+                     &lora);
+    }
     pages_copy(t, &kv);
-    rt_layer_rest(t->net, layer, &b, &kv, t->at, t->rows, &lora, out);
+    for (int row = 0; row < t->rows; row += t->piece_rows) {
+        rt_layer_buffers b = buffers_from(&whole, a, (size_t)row);
+        rt_layer_rest(t->net, layer, &b, &kv, t->at + row, RT_MIN(t->piece_rows, t->rows - row),
+                      &lora, out ? out + (size_t)row * (size_t)a->d : NULL);
+    }
 }
 
 int rt_trainer_forward(rt_trainer *t, const rt_entry *entries, int count, float temperature,
@@ -55,29 +85,30 @@ int rt_trainer_forward(rt_trainer *t, const rt_entry *entries, int count, float 
     return RT_OK;
 }
 
-/* In: dx = d loss / d output of the layer. Out: dx = d loss / d mid. */
-static void mlp_backward(rt_trainer *t, int layer, const rt_layer_buffers *b, float *grad)
+/* One piece of rows. In: dx = d loss / d output of the layer. Out: dx = d loss / d mid. */
+static void mlp_backward(rt_trainer *t, int layer, const rt_layer_buffers *b, float *dx, int rows,
+                         float *grad)
 {
     rt_ops *ops = t->net->ops;
     const rt_arch *a = &t->net->arch;
     const rt_layer *w = &t->net->layers[layer];
-    int d = a->d, f = a->f, rows = t->rows;
+    int d = a->d, f = a->f;
     bool base = t->net->lora == NULL; /* what of it is frozen has no gradient to gather */
     rt_lora_rows lora = rt_trainer_lora(t);
-    ops->matmul_dx(ops, t->dact, f, t->dx, d, w->down, rows, false);
+    ops->matmul_dx(ops, t->dact, f, dx, d, w->down, rows, false);
     if (!base) {
         ops->swiglu(ops, b->act, b->gate_up, rows, f);
-        rt_lora_backward(t->net, layer, RT_GROUP_DOWN, &lora, t->dx, d, b->act, t->dact, grad);
+        rt_lora_backward(t->net, layer, RT_GROUP_DOWN, &lora, dx, d, b->act, t->dact, grad);
     }
     ops->swiglu_backward(ops, t->dgate_up, b->act, t->dact, b->gate_up, rows, f);
     if (base) {
-        ops->matmul_dw(ops, grad + w->at.down, t->dx, d, b->act, f, rows, d, f);
+        ops->matmul_dw(ops, grad + w->at.down, dx, d, b->act, f, rows, d, f);
         ops->matmul_dw(ops, grad + w->at.gate, t->dgate_up, 2 * f, b->h2, d, rows, f, d);
         ops->matmul_dw(ops, grad + w->at.up, t->dgate_up + f, 2 * f, b->h2, d, rows, f, d);
     }
     ops->matmul_dx(ops, t->dh, d, t->dgate_up, 2 * f, w->gate_up, rows, false);
     rt_lora_backward(t->net, layer, RT_GROUP_GATE_UP, &lora, t->dgate_up, 2 * f, b->h2, t->dh, grad);
-    ops->rmsnorm_backward(ops, t->dx, base ? grad + w->at.norm_mlp : NULL, t->dh, b->mid, b->rstd2,
+    ops->rmsnorm_backward(ops, dx, base ? grad + w->at.norm_mlp : NULL, t->dh, b->mid, b->rstd2,
                           w->norm_mlp, rows, d);
 }
 
@@ -89,39 +120,73 @@ static void dkv_clear(rt_trainer *t, const rt_kv_view *dkv)
                     (size_t)t->pages * page);
 }
 
-/* In: dx = d loss / d mid. Out: dx = d loss / d input of the layer. */
-static void attention_backward(rt_trainer *t, int layer, const rt_layer_buffers *b, float *grad)
+/* One piece of rows: the way back from dx = d loss / d mid to the queries and into the pages. */
+static void values_backward(rt_trainer *t, int layer, const rt_layer_buffers *b,
+                            const rt_kv_view *dkv, int row, int rows, float *grad)
 {
     rt_ops *ops = t->net->ops;
     const rt_arch *a = &t->net->arch;
     const rt_layer *w = &t->net->layers[layer];
-    int d = a->d, rows = t->rows, q = rt_q_size(a), kv_size = rt_kv_size(a), qkv = rt_qkv_size(a);
-    rt_kv_view kv = rt_trainer_kv(t, t->kv, layer), dkv = rt_trainer_kv(t, t->dkv, 0);
-    bool base = t->net->lora == NULL;
+    int d = a->d, q = rt_q_size(a), qkv = rt_qkv_size(a);
+    const float *dx = t->dx + (size_t)row * (size_t)d;
+    rt_kv_view kv = rt_trainer_kv(t, t->kv, layer);
+    ops->matmul_dx(ops, t->datt, q, dx, d, w->o, rows, false);
     rt_lora_rows lora = rt_trainer_lora(t);
-    ops->matmul_dx(ops, t->datt, q, t->dx, d, w->o, rows, false);
-    rt_lora_backward(t->net, layer, RT_GROUP_O, &lora, t->dx, d, b->att, t->datt, grad);
-    if (base)
-        ops->matmul_dw(ops, grad + w->at.o, t->dx, d, b->att, q, rows, d, q);
-    dkv_clear(t, &dkv);
-    ops->attention_backward(ops, t->dqkv, qkv, &dkv, t->datt, q, b->att, q, b->stats, b->qkv, qkv,
-                            a->heads, &kv, t->at, rows);
-    pages_copy_backward(t, &dkv);
-    ops->kv_gather(ops, &dkv, t->dqkv + q, t->dqkv + q + kv_size, qkv, t->at, rows);
-    ops->rope(ops, t->dqkv, qkv, a->heads + a->kv_heads, &t->net->rope, t->at, rows, -1);
+    rt_lora_backward(t->net, layer, RT_GROUP_O, &lora, dx, d, b->att, t->datt, grad);
+    if (!t->net->lora)
+        ops->matmul_dw(ops, grad + w->at.o, dx, d, b->att, q, rows, d, q);
+    ops->attention_backward(ops, t->dqkv + (size_t)row * (size_t)qkv, qkv, dkv, t->datt, q, b->att,
+                            q, b->stats, b->qkv, qkv, a->heads, &kv, t->at + row, rows);
+}
+
+/* One piece of rows, once all pages have what every row adds. In: dx = d loss / d mid. Out: dx =
+ * d loss / d input of the layer. */
+static void qkv_backward(rt_trainer *t, int layer, const rt_layer_buffers *b,
+                         const rt_kv_view *dkv, int row, int rows, float *grad)
+{
+    rt_ops *ops = t->net->ops;
+    const rt_arch *a = &t->net->arch;
+    const rt_layer *w = &t->net->layers[layer];
+    int d = a->d, q = rt_q_size(a), kv = rt_kv_size(a), qkv = rt_qkv_size(a);
+    float *dqkv = t->dqkv + (size_t)row * (size_t)qkv;
+    const rt_row *at = t->at + row;
+    ops->kv_gather(ops, dkv, dqkv + q, dqkv + q + kv, qkv, at, rows);
+    ops->rope(ops, dqkv, qkv, a->heads + a->kv_heads, &t->net->rope, at, rows, -1);
+    bool base = t->net->lora == NULL, lowest = !base && layer == 0; /* below it nothing is trained */
     if (base) {
-        ops->matmul_dw(ops, grad + w->at.q, t->dqkv, qkv, b->h1, d, rows, q, d);
-        ops->matmul_dw(ops, grad + w->at.k, t->dqkv + q, qkv, b->h1, d, rows, kv_size, d);
-        ops->matmul_dw(ops, grad + w->at.v, t->dqkv + q + kv_size, qkv, b->h1, d, rows, kv_size, d);
+        ops->matmul_dw(ops, grad + w->at.q, dqkv, qkv, b->h1, d, rows, q, d);
+        ops->matmul_dw(ops, grad + w->at.k, dqkv + q, qkv, b->h1, d, rows, kv, d);
+        ops->matmul_dw(ops, grad + w->at.v, dqkv + q + kv, qkv, b->h1, d, rows, kv, d);
     }
-    bool lowest = !base && layer == 0; /* nothing below it is trained */
     if (!lowest)
-        ops->matmul_dx(ops, t->dh, d, t->dqkv, qkv, w->qkv, rows, false);
-    rt_lora_backward(t->net, layer, RT_GROUP_QKV, &lora, t->dqkv, qkv, b->h1,
-                     lowest ? NULL : t->dh, grad);
+        ops->matmul_dx(ops, t->dh, d, dqkv, qkv, w->qkv, rows, false);
+    rt_lora_rows lora = rt_trainer_lora(t);
+    rt_lora_backward(t->net, layer, RT_GROUP_QKV, &lora, dqkv, qkv, b->h1, lowest ? NULL : t->dh,
+                     grad);
     if (!lowest)
-        ops->rmsnorm_backward(ops, t->dx, base ? grad + w->at.norm_attention : NULL, t->dh, b->x,
-                              b->rstd1, w->norm_attention, rows, d);
+        ops->rmsnorm_backward(ops, t->dx + (size_t)row * (size_t)d,
+                              base ? grad + w->at.norm_attention : NULL, t->dh, b->x, b->rstd1,
+                              w->norm_attention, rows, d);
+}
+
+/* Pieces in ascending order: every sum over rows is the one over all rows at once. */
+static void layer_backward(rt_trainer *t, int layer, float *grad)
+{
+    const rt_arch *a = &t->net->arch;
+    rt_layer_buffers whole = rt_trainer_layer(t, layer);
+    rt_kv_view dkv = rt_trainer_kv(t, t->dkv, 0);
+    dkv_clear(t, &dkv);
+    for (int row = 0; row < t->rows; row += t->piece_rows) {
+        int rows = RT_MIN(t->piece_rows, t->rows - row);
+        rt_layer_buffers b = buffers_from(&whole, a, (size_t)row);
+        mlp_backward(t, layer, &b, t->dx + (size_t)row * (size_t)a->d, rows, grad);
+        values_backward(t, layer, &b, &dkv, row, rows, grad);
+    }
+    pages_copy_backward(t, &dkv);
+    for (int row = 0; row < t->rows; row += t->piece_rows) {
+        rt_layer_buffers b = buffers_from(&whole, a, (size_t)row);
+        qkv_backward(t, layer, &b, &dkv, row, RT_MIN(t->piece_rows, t->rows - row), grad);
+    }
 }
 
 int rt_trainer_backward(rt_trainer *t, const rt_entry *entries, const float *g, int count,
@@ -147,9 +212,7 @@ int rt_trainer_backward(rt_trainer *t, const rt_entry *entries, const float *g, 
         /* the last layer's activations are still there from the forward */
         if (t->recompute && l < a->layers - 1)
             layer_forward(t, l, NULL);
-        rt_layer_buffers b = rt_trainer_layer(t, l);
-        mlp_backward(t, l, &b, grad);
-        attention_backward(t, l, &b, grad);
+        layer_backward(t, l, grad);
     }
     if (base)
         ops->embed_backward(ops, grad + net->embed_at, t->ids, t->dx, t->rows, a->d);

@@ -231,6 +231,37 @@ static void test_entries_in_any_order(void **state)
     testing_close(&n);
 }
 
+/* The sums a forward leaves serve the backward of its own temperature only. */
+static void test_backward_at_another_temperature(void **state)
+{
+    (void)state;
+    rt_arch arch = testing_arch(true);
+    testing_net n = testing_open(&arch, RT_F32, "cpu", 1, 3);
+    rt_trainer *trainer;
+    int32_t ids[12], row_of[12], *rows[1] = {row_of};
+    testing_ids(ids, 12, 94, 4);
+    const int32_t *sequences[1] = {ids}, lengths[1] = {12};
+    const rt_entry entries[3] = {{2, 5}, {3, 9}, {11, 1}};
+    const float g[3] = {1, -2, 0.5f}, forward_at[3] = {1, 0.7f, 0.7f}, back_at[3] = {0.7f, 0.7f, 1};
+    float logprob[3], *grad[3];
+    size_t bytes = n.weights->count * sizeof(float);
+    assert_int_equal(rt_trainer_new(&trainer, n.net, 16, false, NULL), RT_OK);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, 1, rows, NULL), 12);
+    for (int i = 0; i < 3; i++) {
+        grad[i] = rt_alloc(bytes);
+        assert_int_equal(rt_trainer_forward(trainer, entries, 3, forward_at[i], true, logprob, NULL),
+                         RT_OK);
+        assert_int_equal(rt_trainer_backward(trainer, entries, g, 3, back_at[i], grad[i], NULL),
+                         RT_OK);
+    }
+    assert_memory_equal(grad[0], grad[1], bytes);
+    assert_memory_not_equal(grad[1], grad[2], bytes);
+    for (int i = 0; i < 3; i++)
+        rt_free(grad[i]);
+    rt_trainer_free(&trainer);
+    testing_close(&n);
+}
+
 /* ---- finite differences ---- */
 
 static double objective(testing_net *n, rt_trainer *trainer, batch *b)
@@ -329,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_shared_same_bits_with_recompute_and_threads),
         cmocka_unit_test(test_entries_in_any_order),
+        cmocka_unit_test(test_backward_at_another_temperature),
         cmocka_unit_test(test_finite_differences),
         cmocka_unit_test(test_errors),
     };

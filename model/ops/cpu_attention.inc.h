@@ -41,30 +41,56 @@ RT_INLINE void cos_sin(double angle, double *c, double *s)
     *s = quadrant & 2 ? -y : y;
 }
 
-#define ROPE_CHUNK 64
-
-static void rope_row(float *x, int heads, const rt_rope *rope, int position, int sign)
+static void rope_fill(const rt_rope_table *t, int first, int end)
 {
-    int half = rope->head_size / 2;
-    for (int first = 0; first < half; first += ROPE_CHUNK) {
-        float c[ROPE_CHUNK], s[ROPE_CHUNK];
-        int count = RT_MIN(ROPE_CHUNK, half - first);
-        for (int i = 0; i < count; i++) {
+    for (int position = first; position < end; position++) {
+        float *c = t->data + (size_t)position * 2 * t->wide, *s = c + t->wide;
+        for (int i = 0; i < t->half; i++) {
             double cosine, sine;
-            cos_sin((double)position * (double)rope->frequencies[first + i], &cosine, &sine);
+            cos_sin((double)position * (double)t->frequencies[i], &cosine, &sine);
             c[i] = (float)cosine;
-            s[i] = (float)(sign * sine);
+            s[i] = (float)sine;
         }
-        for (int h = 0; h < heads; h++) {
-            float *low = x + (size_t)h * 2 * (size_t)half + first, *high = low + half;
-            for (int i = 0; i < count; i += 16) {
-                int n = count - i;
-                vf a = vload_to(low + i, n), b = vload_to(high + i, n);
-                vf cosine = vload_to(c + i, n), sine = vload_to(s + i, n);
-                vf turned = vmul(b, sine);
-                vstore_to(low + i, vfma(a, cosine, vsub(vzero(), turned)), n);
-                vstore_to(high + i, vfma(b, cosine, vmul(a, sine)), n);
-            }
+    }
+}
+
+/* The table with all positions of the rows in it. */
+static const rt_rope_table *rope_table(rt_ops *ops, const rt_rope *rope, const rt_row *at, int rows)
+{
+    rt_rope_table *t = &((rt_host *)ops)->rope;
+    int half = rope->head_size / 2, positions = 0;
+    size_t bytes = (size_t)half * sizeof(float);
+    for (int r = 0; r < rows; r++)
+        positions = RT_MAX(positions, at[r].position + 1);
+    if (t->half != half || memcmp(t->frequencies, rope->frequencies, bytes) != 0) {
+        rt_free(t->frequencies);
+        rt_free(t->data);
+        *t = (rt_rope_table){.half = half, .wide = ((size_t)half + 15) / 16 * 16,
+                             .frequencies = rt_alloc(bytes)};
+        memcpy(t->frequencies, rope->frequencies, bytes);
+    }
+    if (positions > t->positions) {
+        int before = t->positions, now = RT_MAX(positions, before + before / 2);
+        size_t row = 2 * t->wide * sizeof(float);
+        t->data = rt_realloc(t->data, (size_t)before * row, (size_t)now * row);
+        rope_fill(t, before, now);
+        t->positions = now;
+    }
+    return t;
+}
+
+static void rope_row(float *x, int heads, const rt_rope_table *t, int position, vf sign)
+{
+    const float *c = t->data + (size_t)position * 2 * t->wide, *s = c + t->wide;
+    for (int i = 0; i < t->half; i += 16) {
+        int n = t->half - i;
+        vf cosine = vload(c + i), sine = vmul(vload(s + i), sign);
+        float *low = x + i, *high = low + t->half;
+        for (int h = 0; h < heads; h++, low += 2 * t->half, high += 2 * t->half) {
+            vf a = vload_to(low, n), b = vload_to(high, n);
+            vf turned = vmul(b, sine);
+            vstore_to(low, vfma(a, cosine, vsub(vzero(), turned)), n);
+            vstore_to(high, vfma(b, cosine, vmul(a, sine)), n);
         }
     }
 }
@@ -72,10 +98,11 @@ static void rope_row(float *x, int heads, const rt_rope *rope, int position, int
 static void cpu_rope(rt_ops *ops, float *x, int x_ld, int heads, const rt_rope *rope,
                      const rt_row *at, int rows, int sign)
 {
-    int threads = threads_for(ops, (double)rows * rope->head_size * (heads + 10) / 8);
+    const rt_rope_table *table = rope_table(ops, rope, at, rows);
+    int threads = threads_for(ops, (double)rows * rope->head_size * heads / 8);
     PARALLEL_FOR(threads)
     for (int r = 0; r < rows; r++)
-        rope_row(x + (size_t)r * (size_t)x_ld, heads, rope, at[r].position, sign);
+        rope_row(x + (size_t)r * (size_t)x_ld, heads, table, at[r].position, vset1((float)sign));
 }
 
 /* ---- the paged store ------------------------------------------------------------------------ */

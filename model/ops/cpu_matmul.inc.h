@@ -6,7 +6,8 @@
 #define DEPTH_MAX 320  /* a panel of 320 × 16 floats is 20 KiB: it stays in the first cache */
 #define ROWS_MAX 192   /* 192 × 320 floats are 240 KiB: they stay in the second cache */
 #define DW_ROWS 256    /* rows of x and dy handled together by matmul_dw */
-#define DW_COLUMNS 192 /* columns of dy packed together; a multiple of TILE_ROWS */
+#define DW_COLUMNS 192 /* columns of dy packed together */
+#define DW_WIDTH 12    /* of them side by side: a multiple of TILE_ROWS that divides DW_COLUMNS */
 
 static rt_packed *cpu_pack(rt_ops *ops, rt_packed *into, const void *w, int dtype, int rows0,
                            int n, int n_total, int k)
@@ -254,22 +255,22 @@ typedef struct dw_job {
     size_t dy_ld, x_ld;
     int rows, n, k;
     int n0, n1, k0, k1; /* this thread's part of dw */
-    float *dy_block;    /* [DW_COLUMNS / TILE_ROWS][DW_ROWS][TILE_ROWS] */
+    float *dy_block;    /* [DW_COLUMNS / DW_WIDTH][DW_ROWS][DW_WIDTH] */
     float *x_panel;     /* [DW_ROWS][16] */
 } dw_job;
 
 #define DW_BUFFER ((size_t)DW_ROWS * (DW_COLUMNS + 16))
 
-/* dy rows × columns n0 …: blocks of TILE_ROWS columns, each (rows, TILE_ROWS). */
+/* dy rows × columns n0 …: blocks of DW_WIDTH columns, each (rows, DW_WIDTH). */
 static void pack_dy(const dw_job *job, int row0, int rows, int n0, int columns)
 {
-    for (int c = 0; c < columns; c += TILE_ROWS) {
+    for (int c = 0; c < columns; c += DW_WIDTH) {
         float *to = job->dy_block + (size_t)c * DW_ROWS;
         const float *from = job->dy + (size_t)row0 * job->dy_ld + (size_t)(n0 + c);
-        int width = RT_MIN(TILE_ROWS, columns - c);
-        for (int r = 0; r < rows; r++, to += TILE_ROWS, from += job->dy_ld) {
-            if (width == TILE_ROWS) /* a size known here is two moves */
-                memcpy(to, from, TILE_ROWS * sizeof(float));
+        int width = RT_MIN(DW_WIDTH, columns - c);
+        for (int r = 0; r < rows; r++, to += DW_WIDTH, from += job->dy_ld) {
+            if (width == DW_WIDTH) /* a size known here is two moves */
+                memcpy(to, from, DW_WIDTH * sizeof(float));
             else
                 memcpy(to, from, (size_t)width * sizeof(float));
         }
@@ -285,10 +286,10 @@ static void dw_block(const dw_job *job, int row0, int rows, int n0, int columns)
         for (int r = 0; r < rows; r++, from += job->x_ld)
             vstore(job->x_panel + (size_t)r * 16, vload_to(from, width));
         const void *x_panel = job->x_panel;
-        tile_args t = {.a_row = 1, .a_step = TILE_ROWS, .b = &x_panel, .b_row = 16,
+        tile_args t = {.a_row = 1, .a_step = DW_WIDTH, .b = &x_panel, .b_row = 16,
                        .c_row = (size_t)job->k, .depth = rows, .columns = width, .resume = true};
         for (int c = 0; c < columns; c += TILE_ROWS) {
-            t.a = job->dy_block + (size_t)c * DW_ROWS;
+            t.a = job->dy_block + (size_t)(c / DW_WIDTH) * DW_WIDTH * DW_ROWS + c % DW_WIDTH;
             t.c = job->dw + (size_t)(n0 + c) * (size_t)job->k + (size_t)k;
             tiles[B_F32][1][RT_MIN(TILE_ROWS, columns - c)](&t);
         }

@@ -18,12 +18,22 @@ struct rt_packed {
     void *data;
 };
 
+/* cos and sin of every position so far, for the frequencies of the last call; grown by the calling
+ * thread as the scratch below. Each row: wide floats of cos, then of sin, zero from `half` on. */
+typedef struct rt_rope_table {
+    int half, positions;
+    size_t wide;        /* half, rounded up to 16 */
+    float *frequencies; // (half): whose table it is
+    float *data;        // (positions, 2, wide)
+} rt_rope_table;
+
 /* An open backend with the working memory of its kernels: one block, grown on demand by the
  * calling thread before it starts others. */
 typedef struct rt_host {
     rt_ops ops;
     void *scratch;
     size_t scratch_bytes;
+    rt_rope_table rope;
 } rt_host;
 
 /* The scratch block, at least `bytes` long; contents are not kept and not cleared. */

@@ -139,6 +139,8 @@ void rt_ops_free(rt_ops **ops)
         return;
     rt_host *host = (rt_host *)*ops;
     rt_free(host->scratch);
+    rt_free(host->rope.frequencies);
+    rt_free(host->rope.data);
     rt_free(host);
     *ops = NULL;
 }
