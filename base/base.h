@@ -163,6 +163,8 @@ uint16_t rt_to_f16(float value);
 
 /* 95 % Wilson score interval of a share (Wilson 1927); count 0 gives [0, 1]. */
 void rt_wilson(int64_t successes, int64_t count, double *low, double *high);
+/* The same for a mean of `count` shares in [0, 1]. */
+void rt_wilson_share(double share, int64_t count, double *low, double *high);
 /* Edit distance for "did you mean"; both at most 63 bytes count, the rest is cut. */
 int rt_edit_distance(const char *a, const char *b);
 /* First valid bytes of text as UTF-8: returns bytes up to the first invalid or cut sequence. */

@@ -171,7 +171,12 @@ typedef struct rt_config {
         int64_t heartbeat_ms, liveness, lease_timeout_ms, chunk_bytes, window;
         int64_t step_timeout_ms; /* stall report after so long without progress */
     } coordinator;
-    struct { int64_t every, problems, samples; bool greedy; double temperature; } eval;
+    struct {
+        int64_t every, problems, samples;
+        bool greedy;
+        double temperature;
+        char *contamination;      /* refuse | warn | off */
+    } eval;
     struct {
         int64_t steps, batch;     /* of `retake sft` */
         char *data;               /* JSONL of prompt/completion; "" = the tasks' own solutions */

@@ -228,6 +228,8 @@ const rt_config_key rt_config_keys[] = {
     INTEGER(eval, samples, "1", 1, 4096, false, "answers per problem"),
     BOOL(eval, greedy, "true", false, "take the likeliest token instead of sampling"),
     REAL(eval, temperature, "1", 0.01, 100, false, "when sampling"),
+    TEXT(eval, contamination, "warn", 0, "refuse|warn|off", false,
+         "what to do when held-out problems of data files are trained on as well"),
 
     INTEGER(sft, steps, "1000", 0, 1e9, true, "optimizer steps of retake sft"),
     INTEGER(sft, batch, "64", 1, 1 << 20, true, "examples of a step"),

@@ -76,7 +76,7 @@ uint16_t rt_to_f16(float value)
     return (uint16_t)(sign | ((rounded >> 13) - (112u << 10)));
 }
 
-void rt_wilson(int64_t successes, int64_t count, double *low, double *high)
+void rt_wilson_share(double share, int64_t count, double *low, double *high)
 {
     if (count <= 0) {
         *low = 0;
@@ -84,11 +84,17 @@ void rt_wilson(int64_t successes, int64_t count, double *low, double *high)
         return;
     }
     const double z = 1.959963984540054; /* 97.5 % quantile of the normal distribution */
-    double n = (double)count, share = (double)successes / n;
+    double n = (double)count;
     double middle = (share + z * z / (2 * n)) / (1 + z * z / n);
     double half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n));
-    *low = successes <= 0 ? 0 : RT_MAX(middle - half, 0.0);
-    *high = successes >= count ? 1 : RT_MIN(middle + half, 1.0);
+    /* at the ends the exact bound is 0 or 1, which rounding would miss */
+    *low = share <= 0 ? 0 : RT_MAX(middle - half, 0.0);
+    *high = share >= 1 ? 1 : RT_MIN(middle + half, 1.0);
+}
+
+void rt_wilson(int64_t successes, int64_t count, double *low, double *high)
+{
+    rt_wilson_share(count > 0 ? (double)successes / (double)count : 0, count, low, high);
 }
 
 int rt_edit_distance(const char *a, const char *b)

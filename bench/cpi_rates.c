@@ -16,7 +16,7 @@
  * step is C/(2·H·R) and is worth (p/H)·C²/(4·R). For A and C stand the estimates less tolerance.
  */
 #include "bench/cpi.h"
-#include "bench/svg.h"
+#include "base/svg.h"
 
 #include <math.h>
 #include <stdlib.h>

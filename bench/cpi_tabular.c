@@ -4,7 +4,7 @@
  * on seeds of its own; `small`, one rate for all, at which no single trajectory changes much.
  */
 #include "bench/cpi.h"
-#include "bench/svg.h"
+#include "base/svg.h"
 
 #include <math.h>
 #include <string.h>

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "bench/cpi.h"
-#include "bench/svg.h"
+#include "base/svg.h"
 
 /*
  * Two layers, two actions, p = 1/4, tau = 1/4: the improvable state (2) lies in the last layer,

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "bench/svg.h"
+#include "base/svg.h"
 
 enum { METHODS_MAX = 8, POINTS = RT_RESETS_MARKS, PANELS_MAX = 16 };
 

@@ -25,7 +25,8 @@ void rt_advantages_batch(const rt_advantage_settings *settings, const double *re
 
 /* ---- run store: reading (retake show, audit) --------------------------------------------------------- */
 
-/* Text views of DIR/run.db; what: "", "steps", "problem ID", "trajectory ID", "workers", "events", "step N".
+/* Text views of DIR/run.db; what: "", "steps", "tasks", "problem ID", "trajectory ID", "workers", "events",
+ * "step N", "report svg|html".
  * decode: turns token ids into text (the caller has the tokenizer). */
 typedef void rt_decode_fn(void *context, const int32_t *ids, size_t count, rt_buf *out);
 typedef struct rt_stored_sequence {
@@ -46,6 +47,11 @@ typedef struct rt_stored_step {
 /* What the learner got for one step, from DIR/run.db; all memory is the arena's. */
 int rt_store_step(const char *dir, int64_t step, rt_arena *arena, rt_stored_step *out,
                   rt_error *err);
+#define RT_SHOW_RUNS_MAX 64
+/* Last and best value of metrics of several runs side by side. names: "loss,eval*", patterns with * and
+ * ?, NULL: the usual ones. */
+int rt_store_metrics(const char *const *dirs, int count, const char *names, bool json, rt_buf *out,
+                     rt_error *err);
 int rt_store_show(const char *dir, const char *const *what, int what_count, bool json,
                   rt_decode_fn *decode, void *context, rt_buf *out, rt_error *err);
 

@@ -119,13 +119,16 @@ static void record_score(rt_coordinator *co, int64_t version, const char *kind,
     }
 }
 
-static rt_score score_of(const rt_plan *plan, bool sampled)
+/* task −1: all. The interval counts problems: answers to one problem hang together. */
+static rt_score score_of(const rt_plan *plan, bool sampled, int task)
 {
-    int64_t correct = 0, count = 0;
+    int64_t correct = 0, count = 0, problems = 0;
     for (int i = 0; i < plan->count; i++) {
         const rt_job *job = &plan->jobs[i];
-        bool counts = job->samples && !job->debate && job->sampled == sampled;
-        for (int j = 0; counts && j < job->count; j++) {
+        bool taken = job->samples && !job->debate && job->sampled == sampled &&
+                     (task < 0 || job->task == task);
+        problems += taken;
+        for (int j = 0; taken && j < job->count; j++) {
             correct += job->samples[j].grade == RT_CORRECT;
             count++;
         }
@@ -133,15 +136,44 @@ static rt_score score_of(const rt_plan *plan, bool sampled)
     rt_score score = {.known = count > 0, .count = count};
     if (count > 0) {
         score.accuracy = (double)correct / (double)count;
-        rt_wilson(correct, count, &score.low, &score.high);
+        rt_wilson_share(score.accuracy, problems, &score.low, &score.high);
     }
     return score;
+}
+
+static void record_task(rt_coordinator *co, int64_t version, int task, const char *kind,
+                        const rt_score *score)
+{
+    const struct {
+        const char *name;
+        double value;
+    } parts[] = {{"accuracy", score->accuracy},
+                 {"low", score->low},
+                 {"high", score->high},
+                 {"count", (double)score->count}};
+    for (size_t i = 0; score->known && i < RT_COUNT(parts); i++) {
+        char *name =
+            rt_format("eval/%s/%s%s", rt_taskset_name(co->tasks, task), kind, parts[i].name);
+        rt_record_metric(co, version, name, parts[i].value);
+        rt_tasks_note(co->tasks_known, version, name, parts[i].value);
+        rt_free(name);
+    }
+}
+
+/* The greedy answers are a task's accuracy where there are any. */
+static void record_task_scores(rt_coordinator *co, const rt_plan *plan)
+{
+    for (int t = 0; t < rt_taskset_tasks(co->tasks); t++) {
+        rt_score greedy = score_of(plan, false, t), sampled = score_of(plan, true, t);
+        record_task(co, plan->step, t, "", greedy.known ? &greedy : &sampled);
+        record_task(co, plan->step, t, "sampled.", &sampled);
+    }
 }
 
 static void close_plan(rt_coordinator *co, rt_plan *plan)
 {
     rt_evaluation now = {
-        .version = plan->step, .greedy = score_of(plan, false), .sampled = score_of(plan, true)};
+        .version = plan->step, .greedy = score_of(plan, false, -1), .sampled = score_of(plan, true, -1)};
     if (plan->debates) {
         rt_debates_score(co, plan, &now);
     }
@@ -149,6 +181,7 @@ static void close_plan(rt_coordinator *co, rt_plan *plan)
     record_score(co, plan->step, "sampled", &now.sampled);
     record_score(co, plan->step, "debate", &now.debate);
     record_score(co, plan->step, "consistency", &now.consistency);
+    record_task_scores(co, plan);
     rt_record_metric(co, plan->step, "eval.complete", 1);
     for (int i = 0; i < plan->count; i++) {
         if (plan->jobs[i].lease) {

@@ -385,6 +385,7 @@ typedef struct rt_coordinator {
     double step_seconds_mean; /* moving, for the time left */
     json_t *step_metrics;     /* of the last step */
     json_t *next_metrics;     /* of the one under way */
+    json_t *tasks_known;      /* by rt_tasks_note */
     rt_event kept[RT_EVENTS_KEPT];
     uint64_t events_count;
     int64_t reject_told_ns;
@@ -552,6 +553,15 @@ void rt_record_metric(rt_coordinator *co, int64_t step, const char *name, double
 /* steps and metrics rows of a trained step; done is NULL when the learner's account was lost. */
 void rt_record_step(rt_coordinator *co, const rt_plan *plan, const Retake__StepDone *done);
 void rt_record_rest(rt_coordinator *co); /* seconds and tokens since the last step */
+
+/* tasks_view.c: what is known of the tasks, as JSON: the newest metrics task.… and grad/…, and all
+ * evaluations, which come in the order of their versions */
+void rt_tasks_note(json_t *known, int64_t step, const char *name, double value);
+int rt_tasks_load(sqlite3 *db, json_t *known, rt_error *err);
+/* A row for each name: reward, accuracy, evaluation, gains … */
+json_t *rt_tasks_table(const json_t *known, const json_t *names);
+void rt_tasks_remember(rt_coordinator *co); /* the metrics of the step that ended */
+json_t *rt_tasks_json(const rt_coordinator *co);
 
 /* stats.c */
 void rt_events_add(rt_coordinator *co, enum rt_level level, const char *role, const char *format,

@@ -206,8 +206,9 @@ static void sum_job(const rt_job *job, task_sums *sums)
         sums->reward += sample->reward;
         degenerate = degenerate && sample->advantage == 0;
     }
-    sums->groups++;
-    sums->degenerate += degenerate;
+    bool grouped = job->count > 0 && job->samples[0].group >= 0; /* preferences have no groups */
+    sums->groups += grouped;
+    sums->degenerate += grouped && degenerate;
 }
 
 static void put(rt_coordinator *co, int64_t step, int task, const char *kind, double value)
@@ -224,7 +225,7 @@ void rt_mixing_record(rt_coordinator *co, const rt_plan *plan)
     bool *seen = rt_alloc((size_t)plan->count + 1); /* by problem: plans with resets lease one again */
     for (int i = 0; i < plan->count; i++) {
         const rt_job *job = &plan->jobs[i];
-        if (job->kind == RT_KIND_BASE) {
+        if (job->kind == RT_KIND_BASE || job->kind == RT_KIND_DEBATE) {
             sums[job->task].problems += !seen[job->index];
             seen[job->index] = true;
             if (job->samples) {

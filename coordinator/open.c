@@ -129,6 +129,17 @@ void rt_coordinator_seen(rt_coordinator *co, const char *name, uint64_t incarnat
     json_object_set_new(seen, name, json_integer((json_int_t)incarnation));
 }
 
+static void tell_overlap(rt_coordinator *co, const rt_overlap *overlap)
+{
+    rt_record_metric(co, 0, "eval.contaminated", (double)overlap->count);
+    if (overlap->count > 0) {
+        rt_events_add(co, RT_WARN, "coordinator",
+                      "%lld of %lld held-out problems are trained on as well, so accuracy says too "
+                      "much: %s; eval.contamination: refuse does not begin such a run",
+                      (long long)overlap->count, (long long)overlap->held_out, overlap->example);
+    }
+}
+
 /* As actors see it: the config may lower the model's context, never raise it. */
 static int find_context(rt_coordinator *co, rt_error *err)
 {
@@ -151,11 +162,14 @@ int rt_coordinator_open(rt_coordinator *co, rt_error *err)
     co->fingerprint = rt_config_fingerprint(co->config);
     co->step_metrics = json_object();
     co->next_metrics = json_object();
+    co->tasks_known = json_object();
     rt_depot_init(&co->weights);
     int rc = check_limits(co->config, err);
     /* Everything that can be refused is refused before the run folder is touched. */
+    rt_overlap overlap;
     rc = rc ? rc : rt_taskset_load(&co->tasks, co->config, err);
     rc = rc ? rc : rt_mixing_check(co, err);
+    rc = rc ? rc : rt_contamination_check(co->config, co->tasks, &overlap, err);
     rc = rc ? rc : rt_tokenizer_load(&co->tokenizer, co->config->model.path, err);
     rc = rc ? rc : find_context(co, err);
     rc = rc ? rc : rt_store_open(&co->store, co->config->run.dir, &co->past, err);
@@ -166,11 +180,13 @@ int rt_coordinator_open(rt_coordinator *co, rt_error *err)
     if (!rc && strcmp(co->config->algorithm.plan, "debate") == 0) {
         rc = rt_debates_open(co, err);
     }
+    rc = rc ? rc : rt_tasks_load(rt_store_database(co->store), co->tasks_known, err);
     if (!rc && strcmp(co->config->algorithm.plan, "caro") == 0) {
         rc = rt_resets_load(co, err);
     }
     if (!rc) {
         begin_or_go_on(co);
+        tell_overlap(co, &overlap);
     }
     return rc;
 }
@@ -192,6 +208,7 @@ void rt_coordinator_close(rt_coordinator *co)
     rt_free(co->evaluated);
     json_decref(co->step_metrics);
     json_decref(co->next_metrics);
+    json_decref(co->tasks_known);
     rt_tokenizer_free(&co->tokenizer);
     rt_mixing_close(co);
     rt_taskset_free(&co->tasks);

@@ -305,6 +305,7 @@ void rt_record_step(rt_coordinator *co, const rt_plan *plan, const Retake__StepD
     rt_step_metric(co, step, "seconds", seconds);
     json_object_clear(co->step_metrics);
     json_object_update(co->step_metrics, co->next_metrics);
+    rt_tasks_remember(co);
     /* About the last ten steps count. */
     co->step_seconds_mean +=
         (co->step_seconds_mean > 0 ? 0.1 : 1) * (seconds - co->step_seconds_mean);

@@ -181,6 +181,7 @@ static json_t *stats_json(rt_coordinator *co)
                         json_pack("{s:I}", "store", (json_int_t)rt_store_waiting(co->store)));
     json_object_set(json, "metrics", co->step_metrics);
     json_object_set_new(json, "evaluation", rt_evaluation_json(&co->last));
+    json_object_set_new(json, "tasks", rt_tasks_json(co));
     if (strcmp(co->config->algorithm.plan, "group") != 0 && !co->debate_rules) {
         json_object_set_new(json, "resets", rt_resets_json(co));
     }

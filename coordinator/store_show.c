@@ -98,7 +98,7 @@ static void cell_text(const json_t *value, char *text, size_t room)
 static void table_text(rt_buf *out, const json_t *rows)
 {
     char text[512];
-    int width[RT_COLUMNS_MAX] = {0};
+    int width[2 * RT_SHOW_RUNS_MAX + RT_COLUMNS_MAX] = {0};
     size_t i = 0;
     json_t *row = NULL;
     const json_t *first = json_array_get(rows, 0);
@@ -143,6 +143,15 @@ void rt_show_json(rt_buf *out, const json_t *json)
     free(text);
 }
 
+void rt_show_table(const show_view *view, const json_t *rows)
+{
+    if (view->json) {
+        rt_show_json(view->out, rows);
+    } else {
+        table_text(view->out, rows);
+    }
+}
+
 /* A view that is one table. */
 static int show_table(const show_view *view, const char *sql, int64_t id, rt_error *err)
 {
@@ -150,11 +159,7 @@ static int show_table(const show_view *view, const char *sql, int64_t id, rt_err
     if (!rows) {
         return err->code;
     }
-    if (view->json) {
-        rt_show_json(view->out, rows);
-    } else {
-        table_text(view->out, rows);
-    }
+    rt_show_table(view, rows);
     json_decref(rows);
     return RT_OK;
 }
@@ -408,6 +413,8 @@ static int show(const show_view *view, const char *what, const char *id_text, rt
         return show_overview(view, err);
     } else if (strcmp(what, "steps") == 0) {
         return show_table(view, steps_sql, 0, err);
+    } else if (strcmp(what, "tasks") == 0) {
+        return rt_show_tasks(view, err);
     } else if (strcmp(what, "resets") == 0) {
         return rt_show_resets(view, err);
     } else if (strcmp(what, "debates") == 0) {
@@ -431,8 +438,8 @@ static int show(const show_view *view, const char *what, const char *id_text, rt
     int64_t id = one && id_text ? strtoll(id_text, &end, 10) : 0;
     if (!one) {
         return rt_fail(err, RT_ERR_USAGE,
-                       "there is no view %s; choose steps, step N, problem ID, "
-                       "trajectory ID, resets, reset ID, debates, debate ID, workers or events",
+                       "there is no view %s; choose steps, step N, tasks, problem ID, trajectory ID, "
+                       "resets, reset ID, debates, debate ID, workers, events or report",
                        what);
     } else if (!id_text || end == id_text || *end) {
         return rt_fail(err, RT_ERR_USAGE, "%s needs a number: %s %s", what, what,
@@ -454,7 +461,9 @@ int rt_store_show(const char *dir, const char *const *what, int what_count, bool
     show_view view = {.decode = decode, .context = context, .out = out, .json = json};
     int rc = rt_store_reading(dir, &view.db, &local);
     if (!rc) {
-        rc = show(&view, what_count > 0 ? what[0] : "", what_count > 1 ? what[1] : NULL, &local);
+        const char *name = what_count > 0 ? what[0] : "", *more = what_count > 1 ? what[1] : NULL;
+        rc = strcmp(name, "report") == 0 ? rt_show_report(&view, dir, more ? more : "svg", &local)
+                                         : show(&view, name, more, &local);
     }
     sqlite3_close(view.db);
     if (rc && err) {

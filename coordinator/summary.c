@@ -56,6 +56,7 @@ static json_t *summary_json(const rt_coordinator *co)
         json_object_set_new(json, "consistency_after",
                             rt_score_json(trained ? &co->last.consistency : &none));
     }
+    json_object_set_new(json, "tasks", rt_tasks_json(co));
     json_object_set_new(json, "run", json_string(run));
     json_object_set_new(json, "algorithm", json_string(co->config->algorithm.name));
     json_object_set_new(json, "steps", json_integer(co->version));

@@ -215,3 +215,8 @@ void cli_model_close(cli_model *model)
         rt_weights_free(&model->weights);
     rt_adapters_free(&model->adapters);
 }
+
+void cli_model_hash(const cli_model *model, char hex[33])
+{
+    rt_hash_hex(rt_hash(model->weights->data, rt_weights_bytes(model->weights)), hex);
+}

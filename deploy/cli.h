@@ -59,7 +59,8 @@ int cli_model_open_adapter(cli_model *model, const char *path, const char *adapt
                            const char *dtype, const char *device, int64_t threads, rt_error *err);
 int cli_model_open(cli_model *model, const char *path, const char *dtype, const char *device,
                    int64_t threads, rt_error *err);
-void cli_model_close(cli_model *model);
+void cli_model_close(cli_model *model); /* twice is fine */
+void cli_model_hash(const cli_model *model, char hex[33]);
 
 /* Rows of a table of cli_option: what MODEL may be beside a whole model. */
 #define CLI_ADAPTER_OPTIONS(adapter, base)                                                         \

@@ -3,180 +3,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deploy/eval_guard.h"
+#include "deploy/eval_report.h"
 #include "deploy/eval_session.h"
 
 #define SAMPLES_MAX 1024
 
 typedef struct options {
     eval_options common;
-    const char *method;
+    const char *method, *against;
     int64_t k;
     double temperature;
     bool greedy;
 } options;
 
-/* ---- figures of one task, or of all ---------------------------------------------------------- */
-
-typedef struct report {
-    const char *name;
-    int problems, left_out, k, ks_count, ks[EVAL_KS_MAX];
-    int64_t correct, wrong, undecided, cut, tokens, thoughts;
-    eval_number accuracy, majority, consistency, pass[EVAL_KS_MAX];
-} report;
-
-/* task −1: all. */
-static report report_of(const eval_run *run, int task, const char *name)
-{
-    report r = {.name = name, .k = run->k};
-    r.ks_count = eval_ks(run->k, r.ks);
-    size_t bytes = (size_t)RT_MAX(run->count, 1) * sizeof(double);
-    double *share = rt_alloc(bytes), *major = rt_alloc(bytes), *common = rt_alloc(bytes);
-    double *pass = rt_alloc(bytes);
-    int *right = rt_alloc((size_t)RT_MAX(run->count, 1) * sizeof *right);
-    for (int i = 0; i < run->count; i++) {
-        const eval_item *item = &run->items[i];
-        if (task >= 0 && item->problem.task != task)
-            continue;
-        if (item->left_out) {
-            r.left_out++;
-            continue;
-        }
-        int counts[3] = {0};
-        for (int s = 0; s < run->k; s++)
-            counts[item->grades[s]]++;
-        right[r.problems] = counts[RT_CORRECT];
-        share[r.problems] = (double)counts[RT_CORRECT] / run->k;
-        eval_majority(item->samples, run->k, &major[r.problems], &common[r.problems]);
-        r.problems++;
-        r.correct += counts[RT_CORRECT];
-        r.wrong += counts[RT_WRONG];
-        r.undecided += counts[RT_UNDECIDED];
-        r.cut += item->cut;
-        r.tokens += item->tokens;
-        r.thoughts += item->thoughts;
-    }
-    r.accuracy = eval_wilson(share, r.problems);
-    r.majority = eval_bootstrap(major, r.problems, run->seed);
-    r.consistency = eval_bootstrap(common, r.problems, run->seed);
-    for (int j = 0; j < r.ks_count; j++) {
-        for (int i = 0; i < r.problems; i++)
-            pass[i] = eval_pass_at(run->k, right[i], r.ks[j]);
-        r.pass[j] = eval_bootstrap(pass, r.problems, run->seed);
-    }
-    rt_free(share), rt_free(major), rt_free(common), rt_free(pass), rt_free(right);
-    return r;
-}
-
-static int64_t answers_of(const report *r)
-{
-    return r->correct + r->wrong + r->undecided;
-}
-
-/* ---- as JSON --------------------------------------------------------------------------------- */
-
-static json_t *number_json(eval_number n)
-{
-    return json_pack("{s:f, s:f, s:f}", "value", n.value, "low", n.low, "high", n.high);
-}
-
-static json_t *report_json(const report *r)
-{
-    double answers = (double)RT_MAX(answers_of(r), 1);
-    json_t *pass = json_object();
-    for (int j = 0; j < r->ks_count; j++) {
-        char key[16];
-        snprintf(key, sizeof key, "%d", r->ks[j]);
-        json_object_set_new(pass, key, number_json(r->pass[j]));
-    }
-    json_t *root = json_pack("{s:f, s:[f,f], s:o, s:o, s:o}", "accuracy", r->accuracy.value,
-                             "accuracy_interval", r->accuracy.low, r->accuracy.high, "pass_at",
-                             pass, "majority", number_json(r->majority), "self_consistency",
-                             number_json(r->consistency));
-    json_t *counts =
-        json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "problems", r->problems,
-                  "left_out", r->left_out, "answers", (json_int_t)answers_of(r), "correct",
-                  (json_int_t)r->correct, "wrong", (json_int_t)r->wrong, "undecided",
-                  (json_int_t)r->undecided, "cut", (json_int_t)r->cut, "tokens_mean",
-                  (double)r->tokens / answers, "thoughts_mean", (double)r->thoughts / answers);
-    RT_ASSERT(root != NULL && counts != NULL);
-    json_object_update(root, counts);
-    json_decref(counts);
-    return root;
-}
-
-static void print_json(const eval_session *session, const options *o)
-{
-    const eval_run *run = &session->run;
-    report all = report_of(run, -1, "all");
-    json_t *root = report_json(&all), *tasks = json_array();
-    for (int t = 0; t < rt_taskset_tasks(run->tasks); t++) {
-        report one = report_of(run, t, rt_taskset_name(run->tasks, t));
-        json_t *object = report_json(&one);
-        json_object_set_new(object, "task", json_string(one.name));
-        json_array_append_new(tasks, object);
-    }
-    json_t *how = json_pack("{s:i, s:f, s:f, s:f, s:o}", "k", run->k, "temperature",
-                            run->temperature, "seconds", run->seconds, "tokens_per_second",
-                            (double)run->tokens / RT_MAX(run->seconds, 1e-9), "tasks", tasks);
-    RT_ASSERT(how != NULL);
-    json_object_update(root, how);
-    json_decref(how);
-    eval_session_print_json(session, o->method, root);
-}
-
-/* ---- as text --------------------------------------------------------------------------------- */
-
-static void print_number(const char *name, eval_number n)
-{
-    printf("  %-18s %6.2f %%   [%.2f, %.2f]\n", name, 100 * n.value, 100 * n.low, 100 * n.high);
-}
-
-static void print_report(const report *r)
-{
-    double answers = (double)RT_MAX(answers_of(r), 1);
-    printf("%s: %d problems, %d answer%s each%s\n", r->name, r->problems, r->k,
-           r->k == 1 ? "" : "s", r->problems > 0 ? "   (95 % intervals)" : "");
-    if (r->left_out > 0)
-        printf("  left out           %d whose prompt does not fit the context\n", r->left_out);
-    if (r->problems == 0)
-        return;
-    print_number("accuracy", r->accuracy);
-    char name[32];
-    for (int j = 0; j < r->ks_count && r->k > 1; j++) {
-        snprintf(name, sizeof name, "pass@%d", r->ks[j]);
-        print_number(name, r->pass[j]);
-    }
-    if (r->k > 1) {
-        snprintf(name, sizeof name, "majority@%d", r->k);
-        print_number(name, r->majority);
-        print_number("self-consistency", r->consistency);
-    }
-    printf("  %-18s %lld correct, %lld wrong, %lld undecided; %lld cut off\n", "answers",
-           (long long)r->correct, (long long)r->wrong, (long long)r->undecided, (long long)r->cut);
-    printf("  %-18s %.1f tokens, %.2f thoughts\n", "mean answer", (double)r->tokens / answers,
-           (double)r->thoughts / answers);
-}
-
-static void print_text(const eval_run *run)
-{
-    int tasks = rt_taskset_tasks(run->tasks);
-    for (int t = 0; t < tasks; t++) {
-        report one = report_of(run, t, rt_taskset_name(run->tasks, t));
-        print_report(&one);
-    }
-    if (tasks > 1) {
-        report all = report_of(run, -1, "all tasks");
-        print_report(&all);
-    }
-    char how[64] = "greedy";
-    if (run->temperature > 0)
-        snprintf(how, sizeof how, "temperature %g, seed %llu", run->temperature,
-                 (unsigned long long)run->seed);
-    printf("%s; %.1f s, %.0f tokens/s\n", how, run->seconds,
-           (double)run->tokens / RT_MAX(run->seconds, 1e-9));
-}
-
 /* ---- the command ----------------------------------------------------------------------------- */
+
+/* What is answered: greedily, drawn, or both. */
+static bool wants_sampled(const options *o)
+{
+    return o->k > 1 || (!isnan(o->temperature) && o->temperature > 0);
+}
+
+static bool wants_greedy(const options *o)
+{
+    return o->greedy || !wants_sampled(o);
+}
 
 static int check_options(const options *o)
 {
@@ -184,40 +36,167 @@ static int check_options(const options *o)
         return cli_usage("--method is plain, thoughts or correct, not \"%s\"", o->method);
     if (o->k < 1 || o->k > SAMPLES_MAX)
         return cli_usage("--k is 1 to %d", SAMPLES_MAX);
-    if (o->greedy && !isnan(o->temperature) && o->temperature > 0)
-        return cli_usage("--greedy and --temperature exclude each other");
     if (o->temperature < 0 || o->temperature > 100)
         return cli_usage("--temperature is 0 (greedy) to 100");
-    if (o->k > 1 && (o->greedy || o->temperature == 0))
+    if (o->k > 1 && o->temperature == 0)
         return cli_usage("greedy answers are all the same: --k %lld needs a temperature above 0",
                          (long long)o->k);
     return eval_options_check(&o->common);
 }
 
-static double choose_temperature(const options *o, const rt_config *config)
+/* ---- the answers of one model ---------------------------------------------------------------- */
+
+typedef struct answers {
+    const char *model;
+    char weights_hash[33];
+    json_t *contamination; /* list; of eval_guard */
+    eval_run greedy, sampled;
+    bool has_greedy, has_sampled;
+} answers;
+
+/* What stands on top of the JSON. */
+static const eval_run *main_run(const answers *a)
 {
-    if (!isnan(o->temperature))
-        return o->temperature;
-    return o->greedy || o->k == 1 ? 0 : config->eval.temperature;
+    return a->has_sampled ? &a->sampled : &a->greedy;
+}
+
+static int answer(eval_run *run, bool *has, const eval_session *session, const cli_model *model,
+                  const options *o, rt_error *err)
+{
+    *has = true;
+    run->model = model;
+    run->plain = strcmp(o->method, "plain") == 0;
+    int rc = eval_problems(run, session->limit, err);
+    return rc != 0 ? rc : eval_answers(run, err);
+}
+
+static int answer_all(answers *a, const eval_session *session, const cli_model *model,
+                      const options *o, rt_error *err)
+{
+    int rc = 0;
+    cli_model_hash(model, a->weights_hash);
+    a->greedy = a->sampled = session->run;
+    a->sampled.k = (int)o->k;
+    a->sampled.temperature =
+        isnan(o->temperature) ? session->config.eval.temperature : o->temperature;
+    if (wants_greedy(o))
+        rc = answer(&a->greedy, &a->has_greedy, session, model, o, err);
+    if (rc == 0 && wants_sampled(o))
+        rc = answer(&a->sampled, &a->has_sampled, session, model, o, err);
+    return rc;
+}
+
+static void answers_free(answers *a)
+{
+    if (a->has_greedy)
+        eval_run_free(&a->greedy);
+    if (a->has_sampled)
+        eval_run_free(&a->sampled);
+    json_decref(a->contamination);
+}
+
+/* ---- what is printed ------------------------------------------------------------------------- */
+
+static json_t *answers_json(const answers *a)
+{
+    json_t *json = eval_report_json(main_run(a));
+    json_object_set_new(json, "model", cli_json_text(a->model, strlen(a->model)));
+    json_object_set_new(json, "weights_hash", json_string(a->weights_hash));
+    json_object_set(json, "contamination", a->contamination);
+    if (a->has_greedy && a->has_sampled)
+        json_object_set_new(json, "greedy", eval_report_json(&a->greedy));
+    return json;
+}
+
+static void print_json(const eval_session *session, const options *o, const answers *mine,
+                       const answers *theirs)
+{
+    json_t *root = answers_json(mine);
+    if (o->against) {
+        json_t *against = answers_json(theirs), *comparison = json_object();
+        json_object_set_new(root, "against", against);
+        if (mine->has_greedy)
+            json_object_set_new(comparison, "greedy",
+                                eval_compare_json(&mine->greedy, &theirs->greedy));
+        if (mine->has_sampled)
+            json_object_set_new(comparison, "sampled",
+                                eval_compare_json(&mine->sampled, &theirs->sampled));
+        json_object_set_new(root, "comparison", comparison);
+    }
+    eval_session_print_json(session, o->method, root);
+}
+
+static void print_text(const eval_session *session, const options *o, const answers *mine,
+                       const answers *theirs)
+{
+    for (int i = 0; i < (o->against ? 2 : 1); i++) {
+        const answers *a = i == 0 ? mine : theirs;
+        if (o->against)
+            printf("%s== %s\n", i == 0 ? "" : "\n", i == 0 ? session->path : o->against);
+        if (a->has_greedy)
+            eval_report_print(&a->greedy);
+        if (a->has_sampled)
+            eval_report_print(&a->sampled);
+    }
+    if (!o->against)
+        return;
+    printf("\n== %s against %s\n", session->path, o->against);
+    if (mine->has_greedy) {
+        printf("greedy\n");
+        eval_compare_print(&mine->greedy, &theirs->greedy);
+    }
+    if (mine->has_sampled) {
+        printf("sampled, seed %llu\n", (unsigned long long)mine->sampled.seed);
+        eval_compare_print(&mine->sampled, &theirs->sampled);
+    }
+}
+
+/* ---- the command ----------------------------------------------------------------------------- */
+
+/* Weights take the most memory: the first model's are gone before the second's come. */
+static int answer_against(answers *theirs, eval_session *session, const options *o, rt_error *err)
+{
+    cli_model other = {0};
+    cli_model_close(&session->model);
+    int rc = cli_model_open(&other, o->against, session->dtype, o->common.device, o->common.threads,
+                            err);
+    if (rc == 0)
+        rc = answer_all(theirs, session, &other, o, err);
+    cli_model_close(&other);
+    return rc;
+}
+
+/* What is better said before the first answer. */
+static int look_ahead(eval_session *session, const options *o, answers *mine, answers *theirs,
+                      rt_error *err)
+{
+    rt_arch arch;
+    int rc = o->against ? rt_arch_load(&arch, o->against, err) : 0;
+    if (rc == 0)
+        rc = eval_guard(session, session->path, mine->contamination, err);
+    if (rc == 0 && o->against)
+        rc = eval_guard(session, o->against, theirs->contamination, err);
+    return rc;
 }
 
 static int evaluate(const char *path, const options *o, rt_error *err)
 {
     eval_session session;
-    eval_run *run = &session.run;
+    answers mine = {.model = path, .contamination = json_array()};
+    answers theirs = {.model = o->against, .contamination = json_array()};
     int rc = eval_session_open(&session, path, &o->common, err);
-    if (rc == 0) {
-        run->k = (int)o->k;
-        run->temperature = choose_temperature(o, &session.config);
-        run->plain = strcmp(o->method, "plain") == 0;
-        rc = eval_problems(run, o->common.limit, err);
-    }
     if (rc == 0)
-        rc = eval_answers(run, err);
+        rc = look_ahead(&session, o, &mine, &theirs, err);
+    if (rc == 0)
+        rc = answer_all(&mine, &session, &session.model, o, err);
+    if (rc == 0 && o->against)
+        rc = answer_against(&theirs, &session, o, err);
     if (rc == 0 && o->common.json)
-        print_json(&session, o);
+        print_json(&session, o, &mine, &theirs);
     else if (rc == 0)
-        print_text(run);
+        print_text(&session, o, &mine, &theirs);
+    answers_free(&mine);
+    answers_free(&theirs);
     eval_session_close(&session);
     return rc;
 }
@@ -242,10 +221,11 @@ static bool method_correct(int argc, char **argv, char **rest, int *count)
 }
 
 static const char about[] =
-    "Answers held-out problems and grades them: accuracy (Wilson interval over\n"
-    "problems), pass@k (unbiased, bootstrap interval over problems), majority\n"
-    "vote, self-consistency. A run folder brings its own config.yaml: tasks,\n"
-    "limits and seed are then those of the run. With --method correct it is the command\n"
+    "Answers held-out problems and grades them: accuracy, pass@k (unbiased), majority vote,\n"
+    "self-consistency, each with a 95 % interval over problems and the name of its method. A run\n"
+    "folder brings its own config.yaml: tasks, limits and seed are then those of the run.\n"
+    "--against MODEL2 answers the same problems with the same seeds and compares: difference of\n"
+    "accuracy, lifts, regressions, p-value. With --method correct it is the command\n"
     "`retake correct`, with the options of that.";
 
 static int evaluate_thoughts(int argc, char **argv)
@@ -259,10 +239,14 @@ static int evaluate_thoughts(int argc, char **argv)
         {"--k", OPTION_INTEGER, &o.k, "K", "answers per problem (default 1)"},
         {"--temperature", OPTION_REAL, &o.temperature, "T",
          "default: greedy for one answer, else eval.temperature"},
-        {"--greedy", OPTION_FLAG, &o.greedy, NULL, "take the likeliest token"},
+        {"--greedy", OPTION_FLAG, &o.greedy, NULL,
+         "the likeliest tokens; with --k or --temperature one such answer beside the drawn ones"},
+        {"--against", OPTION_TEXT, &o.against, "MODEL2",
+         "compare with this model on the same problems, with the config of MODEL"},
         EVAL_OPTIONS(o.common),
     };
-    int rc = cli_parse(argc, argv, "eval MODEL --task T | --data F [--k K] [--limit N] [--json]",
+    int rc = cli_parse(argc, argv,
+                       "eval MODEL --task T | --data F [--k K] [--against MODEL2] [--limit N] [--json]",
                        about, list, RT_COUNT(list), &path, &words, 1);
     if (rc != 0)
         return rc < 0 ? 0 : rc;

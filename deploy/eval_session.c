@@ -54,6 +54,9 @@ int eval_session_open(eval_session *s, const char *path, const eval_options *o, 
     if (rc == 0)
         rc = cli_model_open_adapter(&s->model, path, o->adapter, o->base, s->dtype, o->device,
                                     o->threads, err);
+    if (rc == 0)
+        cli_model_hash(&s->model, s->weights_hash);
+    s->limit = o->limit;
     s->run = (eval_run){
         .config = &s->config,
         .tasks = s->tasks,
@@ -77,12 +80,9 @@ void eval_session_close(eval_session *s)
 
 void eval_session_print_json(const eval_session *s, const char *method, json_t *root)
 {
-    const rt_weights *weights = s->model.weights;
-    char hash[33];
-    rt_hash_hex(rt_hash(weights->data, rt_weights_bytes(weights)), hash);
     json_t *about = json_pack("{s:o, s:s, s:s, s:s, s:I}", "model",
                               cli_json_text(s->path, strlen(s->path)), "method", method, "dtype",
-                              s->dtype, "weights_hash", hash, "seed", (json_int_t)s->run.seed);
+                              s->dtype, "weights_hash", s->weights_hash, "seed", (json_int_t)s->run.seed);
     RT_ASSERT(about != NULL);
     json_object_update(root, about);
     json_decref(about);

@@ -44,7 +44,9 @@ typedef struct eval_session {
     rt_config config;
     rt_taskset *tasks;
     cli_model model;
-    eval_run run; /* config, tasks, model, stop, seed and slots are set */
+    char weights_hash[33];
+    int64_t limit; /* the options' */
+    eval_run run;  /* config, tasks, model, stop, k 1, seed and slots are set */
 } eval_session;
 
 /* Opens MODEL and the tasks of its config (a run folder has one) with the options over it. Close it

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -87,7 +88,7 @@ static void bootstrap_is_a_function_of_its_seed(void **state)
     for (int i = 0; i < 40; i++)
         values[i] = i % 4 == 0;
     eval_number a = eval_bootstrap(values, 40, 1), b = eval_bootstrap(values, 40, 1);
-    assert_memory_equal(&a, &b, sizeof a);
+    assert_true(a.value == b.value && a.low == b.low && a.high == b.high);
     assert_true(a.value == 0.25);
     assert_true(a.low < a.value && a.value < a.high);
     /* The deviation of the mean is sqrt(0.25·0.75/40) = 0.0685, 1.96 of them 0.134. The share of
@@ -192,6 +193,114 @@ static void gain_covers_the_truth(void **state)
     assert_true(fabs(mean - 0.95) < 0.01);
 }
 
+static void means_name_their_interval(void **state)
+{
+    (void)state;
+    const double whole[] = {1, 1, 0, 1}, parts[] = {1, 0.5, 0, 1};
+    eval_number a = eval_mean(whole, 4, 1), b = eval_wilson(whole, 4);
+    assert_int_equal(a.by, EVAL_BY_WILSON);
+    assert_true(a.value == 0.75 && a.low == b.low && a.high == b.high);
+    a = eval_mean(parts, 4, 1), b = eval_bootstrap(parts, 4, 1);
+    assert_int_equal(a.by, EVAL_BY_BOOTSTRAP);
+    assert_true(a.value == 0.625 && a.low == b.low && a.high == b.high);
+    /* 50 of 50: no point, as a bootstrap's would be */
+    double all[50];
+    for (int i = 0; i < 50; i++)
+        all[i] = 1;
+    a = eval_mean(all, 50, 1);
+    assert_true(a.low < 0.95 && a.low > 0.9 && a.high == 1); /* 50 / (50 + 3.84) = 0.929 */
+}
+
+/* Sums of dyadic fractions up to 2^-12: every operation on both sides is exact. */
+static double flips_by_counting(const int *difference, int count)
+{
+    int sum = 0, as_far = 0;
+    for (int i = 0; i < count; i++)
+        sum += difference[i];
+    for (unsigned signs = 0; signs < 1u << count; signs++) {
+        int flipped = 0;
+        for (int i = 0; i < count; i++)
+            flipped += signs >> i & 1 ? -difference[i] : difference[i];
+        as_far += abs(flipped) >= abs(sum);
+    }
+    return ldexp(as_far, -count);
+}
+
+static void sign_flip_equals_counting(void **state)
+{
+    (void)state;
+    bool exact;
+    for (uint64_t round = 0; round < 60; round++) {
+        int difference[12], count = (int)(round % 13);
+        for (int i = 0; i < count; i++)
+            difference[i] = (int)rt_below(7, round, (uint64_t)i, 9) - 3;
+        double p = eval_sign_flip(difference, count, 1, &exact);
+        assert_true(exact);
+        assert_true(p == flips_by_counting(difference, count));
+        /* 9999 draws of an event of probability p: five deviations, and the one that is added */
+        double drawn = eval_sign_flip_drawn(difference, count, 1);
+        assert_true(fabs(drawn - p) <= 5 * sqrt(p * (1 - p) / EVAL_FLIPS) + 1e-4);
+        assert_true(drawn == eval_sign_flip_drawn(difference, count, 1));
+    }
+    /* by hand: of the 8 sums ±3 ±2 ±1 only 6 and −6 are as far as 6 */
+    const int by_hand[] = {3, 2, 1};
+    assert_true(eval_sign_flip(by_hand, 3, 1, &exact) == 0.25);
+    assert_true(eval_sign_flip(NULL, 0, 1, &exact) == 1 && exact);
+}
+
+static void sign_flip_is_drawn_where_exact_takes_long(void **state)
+{
+    (void)state;
+    enum { COUNT = 4000 };
+    int difference[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        difference[i] = i % 2 ? 64 : -64;
+    bool exact;
+    assert_true(eval_sign_flip(difference, COUNT, 3, &exact) == 1 && !exact); /* their sum is 0 */
+    for (int i = 0; i < COUNT; i++)
+        difference[i] = i % 4 ? 64 : -64;
+    /* half of all 4000 signed 64s beyond 0: 31 deviations */
+    assert_true(eval_sign_flip(difference, COUNT, 3, &exact) == 1.0 / (EVAL_FLIPS + 1));
+}
+
+static void mcnemar_is_the_binomial(void **state)
+{
+    (void)state;
+    assert_true(eval_mcnemar(0, 0) == 1 && eval_mcnemar(7, 7) == 1);
+    assert_true(eval_mcnemar(5, 0) == 2.0 / 32 && eval_mcnemar(0, 5) == 2.0 / 32);
+    assert_true(eval_mcnemar(1, 0) == 1);
+    /* 2 (1 + 10 + 45) / 1024 */
+    assert_true(fabs(eval_mcnemar(8, 2) - 112.0 / 1024) <= 32 * 0x1p-53);
+    /* Whole changes are signs alone: the two tests are one. Up to 30 products, quotients and sums on
+     * this side, dyadic fractions of at most 2^-30 on the other. */
+    for (int up = 0; up <= 15; up++)
+        for (int down = 0; down <= 15; down++) {
+            int difference[30];
+            for (int i = 0; i < up + down; i++)
+                difference[i] = i < up ? 1 : -1;
+            bool exact;
+            double flips = eval_sign_flip(difference, up + down, 1, &exact);
+            assert_true(fabs(eval_mcnemar(up, down) - flips) <= 128 * 0x1p-53 * flips);
+        }
+    /* beyond the exponents of a double on the way: 2^-3999, and the middle, where all is likely */
+    assert_true(eval_mcnemar(4000, 0) == 0);
+    assert_true(eval_mcnemar(2001, 2000) > 0.98 && eval_mcnemar(2001, 2000) <= 1);
+}
+
+static void difference_chooses_its_interval(void **state)
+{
+    (void)state;
+    const int whole[] = {4, 4, -4, 0, 0, 4, 0, 0}, parts[] = {4, 3, -1, 0, 0, 2, 0, 0};
+    eval_number a = eval_difference(whole, 8, 4, 1), b = eval_gain(3, 1, 8);
+    assert_int_equal(a.by, EVAL_BY_TANGO);
+    assert_true(a.value == 0.25 && a.low == b.low && a.high == b.high);
+    a = eval_difference(parts, 8, 4, 1);
+    assert_int_equal(a.by, EVAL_BY_BOOTSTRAP);
+    assert_true(a.value == 8.0 / 32 && a.low < a.value && a.value < a.high);
+    a = eval_difference(NULL, 0, 4, 1);
+    assert_true(a.value == 0 && a.low == -1 && a.high == 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +313,11 @@ int main(void)
         cmocka_unit_test(gain_of_nothing_is_no_point),
         cmocka_unit_test(gain_is_symmetric_and_in_its_interval),
         cmocka_unit_test(gain_covers_the_truth),
+        cmocka_unit_test(means_name_their_interval),
+        cmocka_unit_test(sign_flip_equals_counting),
+        cmocka_unit_test(sign_flip_is_drawn_where_exact_takes_long),
+        cmocka_unit_test(mcnemar_is_the_binomial),
+        cmocka_unit_test(difference_chooses_its_interval),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,6 +104,36 @@ static void add_object(rt_buf *out, const char *title, json_t *object)
     rt_buf_addf(out, "\n");
 }
 
+static void add_cell(rt_buf *out, const json_t *row, const char *key, bool sign)
+{
+    const json_t *value = json_object_get(row, key);
+    if (json_is_number(value))
+        rt_buf_addf(out, sign ? " %+11.3f" : " %11.3f", json_number_value(value));
+    else
+        rt_buf_addf(out, " %11s", "-");
+}
+
+static void add_tasks(rt_buf *out, const json_t *tasks)
+{
+    static const char *const keys[] = {"reward", "accuracy", "degenerate", "grad_share",
+                                       "eval",   "gain",     "gain_last"};
+    size_t i;
+    json_t *row;
+    if (json_array_size(tasks) == 0)
+        return;
+    rt_buf_addf(out, "\n%-14s", "task");
+    for (size_t k = 0; k < RT_COUNT(keys); k++)
+        rt_buf_addf(out, " %11s", keys[k]);
+    rt_buf_addf(out, "\n");
+    json_array_foreach(tasks, i, row)
+    {
+        rt_buf_addf(out, "%-14s", text_of(row, "task"));
+        for (size_t k = 0; k < RT_COUNT(keys); k++)
+            add_cell(out, row, keys[k], strncmp(keys[k], "gain", 4) == 0);
+        rt_buf_addf(out, "\n");
+    }
+}
+
 void progress_table(const char *stats_json, size_t bytes, rt_buf *out)
 {
     json_t *root = json_loadb(stats_json, bytes, 0, NULL);
@@ -128,6 +158,7 @@ void progress_table(const char *stats_json, size_t bytes, rt_buf *out)
                     text_of(w, "state"), text_of(w, "waits_for"), number_of(w, "tokens_per_second"),
                     number_of(w, "tokens"), number_of(w, "active"), number_of(w, "version"));
     }
+    add_tasks(out, json_object_get(root, "tasks"));
     rt_buf_addf(out, "\n");
     const char *const groups[] = {"leases", "queues", "metrics", "evaluation", "seconds"};
     for (size_t g = 0; g < RT_COUNT(groups); g++)

@@ -55,6 +55,9 @@ int run_config_check(const rt_config *config, rt_error *err)
                      rt_tokenizer_vocab(tokenizer), arch.vocab);
     if (rc == 0)
         rc = rt_taskset_load(&tasks, config, err);
+    rt_overlap overlap;
+    if (rc == 0)
+        rc = rt_contamination_check(config, tasks, &overlap, err);
     if (rc == 0 && config->actors.count > 0) /* actors elsewhere look for themselves */
         rc = rt_graders_ready(config, err);
     if (tokenizer)

@@ -418,8 +418,8 @@ const rt_value *rt_value_symbol(rt_algebra *algebra, const char *name, size_t by
 
 /* A sum or product without looking for common divisors. Not inline: gcc 12 takes a fraction for its
  * numerator, which has the same address, and warns. */
-__attribute__((noinline)) static void multiply_across(const rt_algebra *algebra, rt_value *out, const rt_value *a,
-                            const rt_value *b, bool sum)
+__attribute__((noinline)) static void multiply_across(const rt_algebra *algebra, rt_value *out,
+                                                      const rt_value *a, const rt_value *b, bool sum)
 {
     const fmpz_mpoly_struct *over_a = fmpz_mpoly_q_numref(a->q), *under_a = fmpz_mpoly_q_denref(a->q);
     const fmpz_mpoly_struct *over_b = fmpz_mpoly_q_numref(b->q), *under_b = fmpz_mpoly_q_denref(b->q);

@@ -26,11 +26,15 @@ static void sample(acb_t at, int slot, int round)
     acb_div_si(at, at, under[which] * 10 + slot, HIGH_BITS);
 }
 
+static bool small(const arb_t part)
+{
+    return arf_cmpabs_2exp_si(arb_midref(part), ARGUMENT_BITS_MAX) < 0;
+}
+
 static bool useful(const rt_generator *generator, const acb_t at)
 {
     bool any_size = generator->kind == RT_ROOT || generator->kind == RT_LOG;
-    return acb_is_finite(at) && (any_size || (arf_cmpabs_2exp_si(arb_midref(acb_realref(at)), ARGUMENT_BITS_MAX) < 0 &&
-           arf_cmpabs_2exp_si(arb_midref(acb_imagref(at)), ARGUMENT_BITS_MAX) < 0));
+    return acb_is_finite(at) && (any_size || (small(acb_realref(at)) && small(acb_imagref(at))));
 }
 
 /* False: outside the real domain, where other branches could be meant. */

@@ -73,6 +73,8 @@ int rt_records_load(rt_records *records, const rt_task_config *task, const char 
 int rt_records_parse(rt_records *records, const char *text, size_t bytes, const char *from,
                      const rt_task_config *task, const char *delimiter, rt_error *err);
 void rt_records_free(rt_records *records);
+/* first[i]: the first record with the same problem as record i, which may be itself. */
+void rt_records_first(const rt_records *records, uint32_t *first);
 
 /* ---- prompts ----------------------------------------------------------------------------- */
 

@@ -126,7 +126,7 @@ static void own_files(void **state)
 static void files_are_built_in(void **state)
 {
     (void)state;
-    assert_int_equal(rt_prompt_texts_count, 8);
+    assert_int_equal(rt_prompt_texts_count, 12);
     for (int i = 0; i < rt_prompt_texts_count; i++) {
         rt_buf text = {0};
         char *path = rt_format("tasks/prompts/%s.txt", rt_prompt_texts[i].name);

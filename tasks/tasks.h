@@ -30,6 +30,7 @@ typedef struct rt_problem {
     const char *gold;     /* the answer to check against */
     const char *solution; /* worked solution in thoughts (each ends in the delimiter), or NULL */
     const char *grader;
+    int64_t line;         /* of its record in the data file; 0: generated */
 } rt_problem;
 
 /* The task in a problem's id. */
@@ -40,7 +41,8 @@ static inline int rt_problem_task(uint64_t id)
 
 typedef struct rt_taskset rt_taskset;
 /* Loads every entry of config->tasks. Errors name file and line. Split train/eval by (seed, record
- * index); generated tasks draw disjoint problem texts for the two splits (by hash of the text). */
+ * index), copies of a problem as the first of them; generated tasks draw disjoint problem texts for the
+ * two splits (by hash of the text). */
 int rt_taskset_load(rt_taskset **set, const rt_config *config, rt_error *err);
 void rt_taskset_free(rt_taskset **set);
 int rt_taskset_tasks(const rt_taskset *set);
@@ -72,6 +74,28 @@ typedef struct rt_fill {
     const char *place, *value;
 } rt_fill;
 void rt_prompt_fill(rt_buf *out, const char *template, const rt_fill *fills, int count);
+
+/* ---- contamination: held-out problems that are trained on ---------------------------------------- */
+
+/* Adds the normal form of a problem's text: case folded, white space between words as one space. Two
+ * problems with the same form count as one. */
+void rt_problem_normal(const char *text, rt_buf *out);
+
+typedef struct rt_overlap {
+    int64_t held_out;  /* problems of data files that were looked at */
+    int64_t count;     /* of them, trained on as well */
+    char example[512]; /* "test.jsonl:3 is train.jsonl:17"; "" = none */
+} rt_overlap;
+/* Held-out problems of one config's data files among the training problems of another's (or the same
+ * one's). Generated tasks keep their splits apart by themselves and are not looked at. */
+int rt_overlap_count(const rt_config *held_config, const rt_taskset *held,
+                     const rt_config *trained_config, const rt_taskset *trained,
+                     rt_overlap *overlap, rt_error *err);
+/* The rule eval.contamination of a run: RT_ERR_USAGE where it says refuse and there is an overlap;
+ * off, or no evaluation: nothing is counted. */
+int rt_contamination_check(const rt_config *config, const rt_taskset *set, rt_overlap *overlap,
+                           rt_error *err);
+bool rt_contamination_is(const rt_config *config, const char *what); /* refuse, warn or off */
 
 /* ---- careless teachers and localization examples of generated tasks (warm start) -------------------- */
 

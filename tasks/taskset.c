@@ -45,11 +45,15 @@ static void split_records(task *one, const rt_task_config *config, uint64_t seed
     size_t bytes = (size_t)one->records.count * sizeof(uint32_t);
     one->rows[RT_TRAIN] = rt_alloc(bytes);
     one->rows[RT_EVAL] = rt_alloc(bytes);
+    /* A problem that is in the file twice goes to one side. */
+    uint32_t *first = rt_alloc(bytes);
+    rt_records_first(&one->records, first);
     for (int64_t i = 0; i < one->records.count; i++) {
-        double u = rt_uniform(seed, one->stream + RT_STREAM_SPLIT, (uint64_t)i);
+        double u = rt_uniform(seed, one->stream + RT_STREAM_SPLIT, first[i]);
         int split = u < config->eval_share ? RT_EVAL : RT_TRAIN;
         one->rows[split][one->counts[split]++] = (uint32_t)i;
     }
+    rt_free(first);
 }
 
 static bool gold_readable(const char *grader, const char *gold)
@@ -384,6 +388,7 @@ int rt_problem_get(const rt_taskset *set, int index_of_task, int split, int64_t 
         const rt_record *record = &one->records.items[one->rows[split][index]];
         problem->problem = copy(record->problem, arena);
         problem->gold = copy(record->gold, arena);
+        problem->line = record->line;
         problem->solution = record->solution ? copy(record->solution, arena) : NULL;
     }
     problem->prompt = rt_prompt_apply(one->template, problem->problem, arena);

@@ -67,6 +67,26 @@ refused no-python 2 "task mine" "can't be graded" "/nowhere/python3" -- run_file
 refused no-python-actor 2 "task mine" "/nowhere/python3" -- "$RETAKE" actor "$tried" --set tasks.0.grader=code
 unset RETAKE_PYTHON
 
+# ---- problems held out in one file and trained on in another: refused, or said while the run works
+data both "${good}{\"question\":\"2+3\",\"answer\":\"5\"}\n"
+printf 'Q:{problem}\n' >"$work/form.txt"
+cat >>"$tried" <<END
+    eval_share: 0
+    prompt: $work/form.txt
+  - {name: held, data: $work/held.jsonl, eval_share: 1, prompt: $work/form.txt, grader: number}
+algorithm: {problems: 2, samples: 2}
+END
+printf '{"problem":"7+1","answer":8}\n{"problem":" 2+3 ","answer":5}\n' >"$work/held.jsonl"
+refused contaminated 2 "1 of 2 held-out" "held.jsonl:2 is $work/both.jsonl:2" "eval.contamination" -- \
+    run_file --set eval.contamination=refuse
+"$RETAKE" run "$tried" --run "$work/warned" >/dev/null 2>"$work/warned.err" || fail "a run with a warning: exit code $?"
+grep -q "1 of 2 held-out problems are trained on as well.*held.jsonl:2 is" "$work/warned.err" || fail "no warning"
+same "$(query "$work/warned" "SELECT value FROM metrics WHERE name = 'eval.contaminated'")" 1.0 "what run.db says"
+"$RETAKE" eval "$work/warned" --json >"$work/warned.json" 2>"$work/eval.err" || fail "eval with a warning: exit code $?"
+grep -q "$work/warned was trained on 1 of these 2 problems" "$work/eval.err" || fail "eval does not warn"
+same "$(field "$work/warned.json" contamination.0.trained)" 1 "what the JSON of eval says"
+refused contaminated-eval 2 "was trained on 1 of these 2" -- "$RETAKE" eval "$work/warned" --set eval.contamination=refuse
+
 # ---- none of it has begun a run: the same folder takes the right config now
 [ ! -e "$work/never/run.db" ] || fail "a refused config began a run"
 write good.yaml "$head"

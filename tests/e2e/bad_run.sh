@@ -32,6 +32,11 @@ while :; do
 done
 check_run "tcp-$tcp" "$hash"
 say "ok: a run over TCP, the same weights"
+"$RETAKE" show "$work/calm" "$work/tcp-$tcp" metrics --json >"$work/metrics.json" || fail "metrics of two runs"
+for i in 0 1 2 3; do # evaluations, rewards: what does not depend on the clock
+    same "$(field "$work/metrics.json" metrics.$i.runs.0.last.value)" \
+        "$(field "$work/metrics.json" metrics.$i.runs.1.last.value)" "$(field "$work/metrics.json" metrics.$i.name)"
+done
 
 # ---- no coordinator
 refused unreachable 1 "no word from a coordinator" "coordinator.address" -- \

@@ -1,5 +1,5 @@
 /* svg: see svg.h. Coordinates are rounded to a tenth of a pixel: equal input gives equal text. */
-#include "bench/svg.h"
+#include "base/svg.h"
 
 #include <math.h>
 
@@ -12,6 +12,7 @@
 #define LEGEND_ROW 17.0
 #define LEGEND_COLUMNS 2
 #define TICKS_MAX 32
+#define MARKED_MAX 64 /* points of a line that are marked each */
 
 typedef struct axis {
     double low, high; /* in the axis' own scale: logarithms where it is logarithmic */
@@ -34,7 +35,7 @@ static double pixel(const axis *a, double value)
     return a->pixel_low + share * (a->pixel_high - a->pixel_low);
 }
 
-static void add_text(rt_buf *out, const char *text)
+void rt_svg_text(rt_buf *out, const char *text)
 {
     for (; *text; text++) {
         if (*text == '&')
@@ -43,6 +44,8 @@ static void add_text(rt_buf *out, const char *text)
             rt_buf_addf(out, "&lt;");
         else if (*text == '>')
             rt_buf_addf(out, "&gt;");
+        else if ((unsigned char)*text < 0x20) /* not in XML */
+            rt_buf_addf(out, " ");
         else
             rt_buf_add(out, text, 1);
     }
@@ -51,7 +54,7 @@ static void add_text(rt_buf *out, const char *text)
 static void add_label(rt_buf *out, double x, double y, const char *more, const char *text)
 {
     rt_buf_addf(out, "<text x=\"%.1f\" y=\"%.1f\" %s>", x, y, more);
-    add_text(out, text);
+    rt_svg_text(out, text);
     rt_buf_addf(out, "</text>\n");
 }
 
@@ -182,7 +185,7 @@ static void add_series(rt_buf *out, const rt_svg_series *line, int order, const 
                     pixel(y, line->y[i]));
     if (line->count)
         rt_buf_addf(out, "\" fill=\"none\" stroke=\"%s\" stroke-width=\"1.6\"%s/>\n", colour, dash);
-    for (int i = 0; i < line->count && !line->dashed; i++)
+    for (int i = 0; i < line->count && line->count <= MARKED_MAX && !line->dashed; i++)
         rt_buf_addf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.6\" fill=\"%s\"/>\n",
                     pixel(x, line->x[i]), pixel(y, line->y[i]), colour);
     if (line->low && line->high)
@@ -194,17 +197,25 @@ static void add_series(rt_buf *out, const rt_svg_series *line, int order, const 
     add_label(out, left + 26, top + 4, "", line->name);
 }
 
-int rt_svg_write(rt_buf *out, const rt_svg_plot *plots, int count, rt_error *err)
+void rt_svg_size(const rt_svg_plot *plots, int count, double *width, double *height)
 {
     int rows = 0;
+    for (int p = 0; p < count; p++)
+        rows = RT_MAX(rows, (plots[p].series_count + LEGEND_COLUMNS - 1) / LEGEND_COLUMNS);
+    *width = PANEL_WIDTH * count;
+    *height = LEGEND_TOP + LEGEND_ROW * rows;
+}
+
+int rt_svg_write(rt_buf *out, const rt_svg_plot *plots, int count, rt_error *err)
+{
     for (int p = 0; p < count; p++) {
         axis x, y;
         int code = find_range(&plots[p], &x, &y, err);
         if (code)
             return code;
-        rows = RT_MAX(rows, (plots[p].series_count + LEGEND_COLUMNS - 1) / LEGEND_COLUMNS);
     }
-    double width = PANEL_WIDTH * count, height = LEGEND_TOP + LEGEND_ROW * rows;
+    double width, height;
+    rt_svg_size(plots, count, &width, &height);
     rt_buf_addf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
                 "viewBox=\"0 0 %.0f %.0f\" font-family=\"sans-serif\" font-size=\"11\">\n"
                 "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n", width, height, width,
