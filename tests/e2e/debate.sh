@@ -93,7 +93,7 @@ stop_and_continue() { # attempt
     [ $? = 130 ] || return 1
     run "stop-$1" || fail "stop-$1: the continued run: exit code $?"
     check_same "stop-$1"
-    python3 $check "$work/stop-$1" >/dev/null || fail "the continued run"
+    python3 $check "$work/stop-$1" || fail "the continued run"
 }
 for what in kill_actor kill_coordinator stop_and_continue; do
     $what 1 || $what 2 || $what 3 || $what 4 || fail "$what: the run always ended before"
