@@ -325,6 +325,27 @@ static void all_agents_different_without_majority(void **state)
     assert_int_equal(w->learner.batches, STEPS);
 }
 
+/* A step without a record that is done while no coordinator is there has its row all the same. */
+static void a_step_of_nothing_is_not_lost(void **state)
+{
+    world *w = *state;
+    set(w, "algorithm.debate.vote=strict");
+    w->speaks = all_different;
+    w->learner.hold_batch = true;
+    start_coordinator(w);
+    join_all(w, 1);
+    TURN_UNTIL(w, w->learner.batches == 1);
+    kill(w->coordinator, SIGKILL);
+    assert_int_equal(wait_end(w), 1000 + SIGKILL);
+    w->learner.version++; /* nothing to learn: the same weights */
+    w->learner.hold_batch = false;
+    drop_held(&w->workers[0]);
+    w->workers[0].welcome = w->learner.welcome = false;
+    start_coordinator(w);
+    assert_int_equal(wait_end(w), 0);
+    assert_int_equal(query(w, "SELECT count(*) FROM steps"), STEPS);
+}
+
 /* ---- what does not fit
  * --------------------------------------------------------------------------------- */
 
@@ -394,6 +415,7 @@ int main(int argc, char **argv)
         DEBATE_TEST(empty_answers),
         DEBATE_TEST(all_agents_different),
         DEBATE_TEST(all_agents_different_without_majority),
+        DEBATE_TEST(a_step_of_nothing_is_not_lost),
         DEBATE_TEST(texts_of_peers_are_cut),
         DEBATE_TEST(prompts_that_never_fit),
     };
