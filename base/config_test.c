@@ -296,6 +296,7 @@ static void keys_must_fit_together(void **state)
     BAD("algorithm.std_eps: 0\n", "divide by 0");
     BAD("algorithm.updates: 129\n", "updates is 129");
     BAD("algorithm.kl_coef: 0.1\n", "algorithm.kl is off");
+    BAD("learner.lora.rank: 4\nmodel.init: random\n", "trained base");
 }
 
 static void writing_and_reading_gives_the_same(void **state)

@@ -129,8 +129,8 @@ int cmd_show(int argc, char **argv)
     };
     int rc = cli_parse(argc, argv,
                        "show RUN [steps | step N | tasks | problem ID | trajectory ID | resets | "
-                       "reset ID | debates | debate ID | workers | events | report --to FILE], show "
-                       "RUN… metrics",
+                       "reset ID | debates | debate ID | workers | events | report --to FILE], "
+                       "show RUN… metrics",
                        "Reads the run store of a run folder, also while the run goes on.\n"
                        "Without more words: an overview. metrics: last and best values, of several runs\n"
                        "side by side. report: curves and tables in one file.",
