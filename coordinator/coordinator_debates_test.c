@@ -1,7 +1,7 @@
 /*
  * Debates from outside: whole runs of a coordinator process with played workers, who never box, say
- * nothing, differ, fail, lie and answer in any order. Each has a clear outcome, and the weights don't
- * depend on who answers when.
+ * nothing, differ, fail, lie and answer in any order. Each has a clear outcome, and the weights
+ * don't depend on who answers when.
  */
 #include "coordinator/test_world.h"
 
@@ -58,7 +58,8 @@ static void run(world *w)
 static int64_t sum_of(const world *w, const char *metric)
 {
     char sql[128];
-    snprintf(sql, sizeof sql, "SELECT round(sum(value) * 1000) FROM metrics WHERE name = '%s'", metric);
+    snprintf(sql, sizeof sql, "SELECT round(sum(value) * 1000) FROM metrics WHERE name = '%s'",
+             metric);
     return query(w, sql);
 }
 
@@ -94,7 +95,8 @@ static void a_calm_run(void **state)
     run(w);
     check_rows(w);
     assert_true(query(w, "SELECT count(*) FROM records") > 0);
-    assert_int_equal(query(w, "SELECT count(*) FROM records WHERE kind <> 'dpo' OR rejected IS NULL"), 0);
+    assert_int_equal(
+        query(w, "SELECT count(*) FROM records WHERE kind <> 'dpo' OR rejected IS NULL"), 0);
     learner_hash(w, calm_hash);
 }
 
@@ -107,12 +109,14 @@ static void told_while_it_is_open(void **state)
     json_t *metrics = json_object_get(ask_stats(w, ""), "metrics");
     assert_non_null(json_object_get(metrics, "debate.accuracy"));
     assert_non_null(json_object_get(metrics, "debate.agreement.3"));
-    assert_true(json_number_value(json_object_get(metrics, "debate.quoted")) == 2 * AGENTS * PROBLEMS);
+    assert_true(json_number_value(json_object_get(metrics, "debate.quoted")) ==
+                2 * AGENTS * PROBLEMS);
     assert_null(json_object_get(w->answer, "resets"));
     assert_int_equal(wait_end(w), 0);
 }
 
-/* ---- order, failures, lies ------------------------------------------------------------------------ */
+/* ---- order, failures, lies
+ * ------------------------------------------------------------------------ */
 
 static void the_order_of_arrival_changes_nothing(void **state)
 {
@@ -167,7 +171,8 @@ static void a_broken_turn_ends_its_debate(void **state)
     check_rows(w);
     assert_int_equal(sum_of(w, "failed"), 1000);
     assert_int_equal(query(w, "SELECT value FROM metrics WHERE name = 'failed' AND step = 1"), 1);
-    assert_int_equal(query(w, "SELECT count(*) FROM leases WHERE fate = 'failed' AND kind = 'debate'"), 1);
+    assert_int_equal(
+        query(w, "SELECT count(*) FROM leases WHERE fate = 'failed' AND kind = 'debate'"), 1);
     assert_int_equal(query(w, "SELECT count(*) FROM debates WHERE id = (1 << 24) + (2 << 8)"), 0);
     /* Its other texts are kept, and not trained. */
     assert_int_equal(query(w, "SELECT count(*) FROM trajectories WHERE id >> 8 = (1 << 16) + 2 AND "
@@ -186,7 +191,8 @@ static void broken_new_answers_end_their_debate(void **state)
     assert_int_equal(query(w, "SELECT count(*) FROM debates"), STEPS * PROBLEMS);
     assert_int_equal(query(w, "SELECT count(*) FROM records WHERE debate_id = 0"), 0);
     assert_int_equal(query(w, "SELECT count(*) FROM groups WHERE id < 256"), 0);
-    assert_int_equal(query(w, "SELECT count(*) FROM trajectories WHERE id < 256 AND fate = 'trained'"), 0);
+    assert_int_equal(
+        query(w, "SELECT count(*) FROM trajectories WHERE id < 256 AND fate = 'trained'"), 0);
     assert_int_equal(1000 * query(w, "SELECT count(*) FROM records"), sum_of(w, "debate.records"));
     assert_int_equal(query(w, "SELECT count(*) FROM trajectories WHERE fate = 'trained'"),
                      8 * query(w, "SELECT count(*) FROM records"));
@@ -226,7 +232,8 @@ static void summaries_in_any_order(void **state)
     assert_string_equal(hash[0], hash[1]);
 }
 
-/* ---- what agents say -------------------------------------------------------------------------------- */
+/* ---- what agents say
+ * -------------------------------------------------------------------------------- */
 
 static const char *one_never_boxes(uint64_t trajectory, char *text)
 {
@@ -239,13 +246,16 @@ static void an_agent_that_never_boxes(void **state)
     w->speaks = one_never_boxes;
     run(w);
     check_rows(w);
-    assert_int_equal(query(w, "SELECT count(*) FROM turns WHERE (answer IS NULL) <> (agent = 2)"), 0);
-    assert_int_equal(query(w, "SELECT count(*) FROM records WHERE agent = 2"), 0); /* never chosen */
+    assert_int_equal(query(w, "SELECT count(*) FROM turns WHERE (answer IS NULL) <> (agent = 2)"),
+                     0);
+    assert_int_equal(query(w, "SELECT count(*) FROM records WHERE agent = 2"),
+                     0); /* never chosen */
     /* Whoever agrees is preferred to it, in every debate. */
     assert_int_equal(query(w, "SELECT count(*) FROM records WHERE rejected & 255 = 5"),
                      query(w, "SELECT sum(votes) FROM debates"));
     assert_int_equal(sum_of(w, "debate.unparseable"), 1000 * STEPS / AGENTS);
-    assert_int_equal(sum_of(w, "debate.silent"), 1000 * 2 * STEPS * PROBLEMS); /* both others read it */
+    assert_int_equal(sum_of(w, "debate.silent"),
+                     1000 * 2 * STEPS * PROBLEMS); /* both others read it */
 }
 
 static const char *empty_box(uint64_t trajectory, char *text)
@@ -261,8 +271,9 @@ static void empty_answers(void **state)
     w->speaks = empty_box;
     run(w);
     check_rows(w);
-    assert_int_equal(query(w, "SELECT count(*) FROM debates WHERE consensus = '' AND label = '' AND "
-                              "votes = 2 AND enough = 0"),
+    assert_int_equal(query(w,
+                           "SELECT count(*) FROM debates WHERE consensus = '' AND label = '' AND "
+                           "votes = 2 AND enough = 0"),
                      STEPS * PROBLEMS);
     assert_int_equal(query(w, "SELECT count(*) FROM records"), 0);
     assert_int_equal(query(w, "SELECT count(*) FROM turns WHERE answer IS NULL AND agent = 0"),
@@ -290,10 +301,12 @@ static void all_agents_different(void **state)
     run(w);
     check_rows(w);
     /* As released: of several the largest text, here agent 0's. */
-    assert_int_equal(query(w, "SELECT count(*) FROM debates WHERE consensus = '5' AND label = '5' AND "
-                              "votes = 1 AND enough = 1"),
+    assert_int_equal(query(w,
+                           "SELECT count(*) FROM debates WHERE consensus = '5' AND label = '5' AND "
+                           "votes = 1 AND enough = 1"),
                      STEPS * PROBLEMS);
-    assert_int_equal(query(w, "SELECT count(*) FROM records WHERE agent = 0"), 2 * STEPS * PROBLEMS);
+    assert_int_equal(query(w, "SELECT count(*) FROM records WHERE agent = 0"),
+                     2 * STEPS * PROBLEMS);
     assert_int_equal(query(w, "SELECT count(*) FROM records WHERE agent <> 0"), 0);
 }
 
@@ -304,14 +317,37 @@ static void all_agents_different_without_majority(void **state)
     w->speaks = all_different;
     run(w);
     check_rows(w);
-    assert_int_equal(query(w, "SELECT count(*) FROM debates WHERE consensus IS NULL AND label IS NULL "
-                              "AND votes = 0 AND enough = 0"),
+    assert_int_equal(query(w,
+                           "SELECT count(*) FROM debates WHERE consensus IS NULL AND label IS NULL "
+                           "AND votes = 0 AND enough = 0"),
                      STEPS * PROBLEMS);
     assert_int_equal(query(w, "SELECT count(*) FROM records"), 0);
     assert_int_equal(w->learner.batches, STEPS);
 }
 
-/* ---- what does not fit --------------------------------------------------------------------------------- */
+/* A step without a record that is done while no coordinator is there has its row all the same. */
+static void a_step_of_nothing_is_not_lost(void **state)
+{
+    world *w = *state;
+    set(w, "algorithm.debate.vote=strict");
+    w->speaks = all_different;
+    w->learner.hold_batch = true;
+    start_coordinator(w);
+    join_all(w, 1);
+    TURN_UNTIL(w, w->learner.batches == 1);
+    kill(w->coordinator, SIGKILL);
+    assert_int_equal(wait_end(w), 1000 + SIGKILL);
+    w->learner.version++; /* nothing to learn: the same weights */
+    w->learner.hold_batch = false;
+    drop_held(&w->workers[0]);
+    w->workers[0].welcome = w->learner.welcome = false;
+    start_coordinator(w);
+    assert_int_equal(wait_end(w), 0);
+    assert_int_equal(query(w, "SELECT count(*) FROM steps"), STEPS);
+}
+
+/* ---- what does not fit
+ * --------------------------------------------------------------------------------- */
 
 static const char *long_answers(uint64_t trajectory, char *text)
 {
@@ -319,7 +355,8 @@ static const char *long_answers(uint64_t trajectory, char *text)
     return text;
 }
 
-/* Room for 64 tokens: a question of 12 to 16, an own turn of 28 and two answers of 20 do not go in. */
+/* Room for 64 tokens: a question of 12 to 16, an own turn of 28 and two answers of 20 do not go in.
+ */
 static void texts_of_peers_are_cut(void **state)
 {
     world *w = *state;
@@ -334,10 +371,12 @@ static void texts_of_peers_are_cut(void **state)
     assert_int_equal(query(w, "SELECT sum(cut) FROM turns"), 2 * turns);
     assert_true(sum_of(w, "debate.cut.bytes") > 0);
     assert_int_equal(sum_of(w, "debate.anew"), 0);
-    assert_int_equal(query(w, "SELECT count(*) FROM trajectories WHERE length(prompt_ids) > 4 * 64"), 0);
+    assert_int_equal(
+        query(w, "SELECT count(*) FROM trajectories WHERE length(prompt_ids) > 4 * 64"), 0);
 }
 
-/* Room for 24 tokens: what was said before does not fit, and of the longer questions nothing does. */
+/* Room for 24 tokens: what was said before does not fit, and of the longer questions nothing does.
+ */
 static void prompts_that_never_fit(void **state)
 {
     world *w = *state;
@@ -347,12 +386,14 @@ static void prompts_that_never_fit(void **state)
     check_rows(w);
     int64_t failed = query(w, "SELECT sum(value) FROM metrics WHERE name = 'failed'");
     assert_true(failed > 0 && failed < STEPS * PROBLEMS);
-    assert_int_equal(query(w, "SELECT count(*) FROM events WHERE text LIKE "
-                              "'problem % is left out: task chain: a question is longer than the 24 "
-                              "tokens that a prompt may have%'"),
+    assert_int_equal(query(w,
+                           "SELECT count(*) FROM events WHERE text LIKE "
+                           "'problem % is left out: task chain: a question is longer than the 24 "
+                           "tokens that a prompt may have%'"),
                      failed);
     assert_true(sum_of(w, "debate.anew") > 0);
-    assert_int_equal(query(w, "SELECT count(*) FROM trajectories WHERE length(prompt_ids) > 4 * 24"), 0);
+    assert_int_equal(
+        query(w, "SELECT count(*) FROM trajectories WHERE length(prompt_ids) > 4 * 24"), 0);
 }
 
 int main(int argc, char **argv)
@@ -374,6 +415,7 @@ int main(int argc, char **argv)
         DEBATE_TEST(empty_answers),
         DEBATE_TEST(all_agents_different),
         DEBATE_TEST(all_agents_different_without_majority),
+        DEBATE_TEST(a_step_of_nothing_is_not_lost),
         DEBATE_TEST(texts_of_peers_are_cut),
         DEBATE_TEST(prompts_that_never_fit),
     };

@@ -81,10 +81,13 @@ static void load_seen(sqlite3 *db, rt_past *past)
     sqlite3_finalize(query);
 }
 
-/* A step whose batch was made and that has no row of its own. */
+/* A step whose batch was made and that has no row of its own. A batch of debates may train nothing: then
+ * no trajectory says that it is open, only its metrics do. */
 static void load_open_step(sqlite3 *db, rt_past *past)
 {
-    double step = number_of(db, "SELECT max(step) FROM trajectories WHERE fate IS NULL");
+    double step = number_of(db, "SELECT max(step) FROM (SELECT max(step) AS step FROM trajectories "
+                                "WHERE fate IS NULL UNION ALL SELECT max(step) FROM metrics WHERE "
+                                "name = 'failed' AND step NOT IN (SELECT step FROM steps))");
     if (isnan(step)) {
         return;
     }

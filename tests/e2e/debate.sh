@@ -10,6 +10,8 @@ sed -i -e 's/name: grpo/name: maca_dpo/' -e 's/problems: 4/problems: 6/' -e '/sa
 cat >>"$config" <<END
 sampling:
   max_tokens: 96
+learner:
+  lora: {rank: 2}
 END
 check=tests/oracles/debate_check.py
 count() { # run, SQL behind "SELECT count(*) FROM"
@@ -91,7 +93,7 @@ stop_and_continue() { # attempt
     [ $? = 130 ] || return 1
     run "stop-$1" || fail "stop-$1: the continued run: exit code $?"
     check_same "stop-$1"
-    python3 $check "$work/stop-$1" >/dev/null || fail "the continued run"
+    python3 $check "$work/stop-$1" || fail "the continued run"
 }
 for what in kill_actor kill_coordinator stop_and_continue; do
     $what 1 || $what 2 || $what 3 || $what 4 || fail "$what: the run always ended before"
@@ -111,12 +113,12 @@ recompute maca_sft --set algorithm.name=maca_sft --set $debate.vote=weighted
 recompute maca_kto --set algorithm.name=maca_kto --set $debate.context=none --set $debate.vote=strict
 recompute maca_grpo --set algorithm.name=maca_grpo --set algorithm.samples=4
 more "$(field "$work/maca_grpo.json" logprob.compared)" 0 "compared log-probs of new answers"
-recompute last_answers --set algorithm.name=maca_grpo --set $debate.online=false
-recompute ttrl --set algorithm.name=ttrl
-recompute scpo --set algorithm.name=scpo
+recompute last_answers --set algorithm.name=maca_grpo --set $debate.online=false --set learner.lora.rank=0
+recompute ttrl --set algorithm.name=ttrl --set learner.lora.rank=0
+recompute scpo --set algorithm.name=scpo --set learner.lora.rank=0
 recompute previous --set $debate.context=previous --set $debate.rounds=3 --set $debate.agents=4 \
     --set $debate.peers=2 --set sampling.max_tokens=48 --set $debate.agreement_min=0.4
-recompute first --set $debate.context=first --set $debate.label=first_round
+recompute first --set $debate.context=first --set $debate.label=first_round --set $debate.adapters=shared
 
 # The check can fail: one row that says something else is found.
 tamper() { # what, run, SQL
@@ -199,10 +201,10 @@ gold_matters() { # name, yes or no, options…
         "$(query "$work/$of-wrong" "SELECT grade FROM trajectories ORDER BY id")" ] ||
         fail "$of: the gold answers changed no grade"
     cmp -s "$work/$of-right.records" "$work/$of-wrong.records" && found=no || found=yes
-    same $found "$matters" "$of: gold answers change the records"
+    same "$found" "$matters" "$of: gold answers change the records"
     [ "$(field "$work/$of-right.json" weights_hash)" = "$(field "$work/$of-wrong.json" weights_hash)" ] &&
         found=no || found=yes
-    same $found "$matters" "$of: gold answers change the weights"
+    same "$found" "$matters" "$of: gold answers change the weights"
     say "ok: label $of: gold answers reach what is trained: $matters"
 }
 gold_matters consensus no --set $debate.label=consensus --set $debate.rounds=1 --set $debate.context=none
@@ -216,7 +218,8 @@ query "$work/first_round-right" "SELECT text FROM events" |
 same "$(query "$work/first_round-right" "SELECT count(*) FROM debates WHERE problem_id IN (SELECT id FROM
     problems WHERE prompt IN (SELECT prompt FROM problems GROUP BY prompt HAVING count(*) > 1))")" 2 \
     "debates over a question that is asked twice"
-run narrow --set model.context=500 --set $debate.rounds=3 --set $debate.diversity=true || fail "narrow: exit code $?"
+run narrow --set model.context=500 --set $debate.rounds=3 --set $debate.diversity=true ||
+    fail "narrow: exit code $?"
 python3 $check "$work/narrow" || fail "cut texts"
 more "$(total narrow debate.cut)" 0 "texts that were cut"
 more "$(total narrow debate.anew)" 0 "conversations that began anew"
