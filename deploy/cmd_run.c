@@ -19,7 +19,7 @@ static void print_accuracy(const json_t *root, const char *title, const char *be
     const json_t *from = json_object_get(root, before), *to = json_object_get(root, after);
     if (!json_is_object(from) || !json_is_object(to))
         return;
-    printf("%-18s %.3f [%.3f, %.3f]  →  %.3f [%.3f, %.3f]   (%lld held-out problems, 95 %% "
+    printf("%-18s %.3f [%.3f, %.3f]  →  %.3f [%.3f, %.3f]   (%lld held-out answers, 95 %% "
            "interval)\n",
            title, json_number_value(json_object_get(from, "accuracy")),
            json_number_value(json_object_get(from, "low")),

@@ -246,7 +246,7 @@ static void test_backward_at_another_temperature(void **state)
     float logprob[3], *grad[3];
     size_t bytes = n.weights->count * sizeof(float);
     assert_int_equal(rt_trainer_new(&trainer, n.net, 16, false, NULL), RT_OK);
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, 1, rows, NULL), 12);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 1, rows, NULL), 12);
     for (int i = 0; i < 3; i++) {
         grad[i] = rt_alloc(bytes);
         assert_int_equal(rt_trainer_forward(trainer, entries, 3, forward_at[i], true, logprob, NULL),
