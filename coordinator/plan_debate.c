@@ -99,6 +99,26 @@ static rt_job *ask(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry, in
     return job;
 }
 
+static bool is_condensed(const rt_debate_settings *settings, const rt_turn *turn)
+{
+    return !settings->summaries || turn->text_bytes == 0 || turn->summary;
+}
+
+/* With debate.barrier: no debate that goes on lacks a text of this round. */
+static bool is_over(const rt_debate_settings *settings, const rt_debate_plan *debates, int round)
+{
+    for (int i = 0; i < debates->count; i++) {
+        const rt_debate_entry *entry = &debates->entries[i];
+        for (int agent = 0; entry->debate && !entry->failed && agent < entry->debate->agents; agent++) {
+            const rt_turn *turn = rt_debate_turn(entry->debate, round, agent);
+            if (!turn->ids || !is_condensed(settings, turn)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 /* Both the agent's own turn before and all it quotes are here; with summaries, those too. */
 static bool is_ready(const rt_coordinator *co, const rt_debate_entry *entry, int round, int agent)
 {
@@ -114,8 +134,7 @@ static bool is_ready(const rt_coordinator *co, const rt_debate_entry *entry, int
                                  agent, peers);
     for (int i = 0; i < count; i++) {
         const rt_turn *turn = rt_debate_turn(entry->debate, round - 1, peers[i]);
-        bool condensed = !settings->summaries || turn->text_bytes == 0 || turn->summary;
-        if (!turn->ids || !condensed) {
+        if (!turn->ids || !is_condensed(settings, turn)) {
             return false;
         }
     }
@@ -166,10 +185,10 @@ static void leave_out(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry,
     give_up(plan, entry);
 }
 
-/* Every turn that can be asked for now. */
-static void ask_ready(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
+/* Every turn of a debate that can be asked for now, up to a round. */
+static void ask_rounds(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry, int rounds)
 {
-    for (int round = 0; round < entry->debate->rounds; round++) {
+    for (int round = 0; round < rounds; round++) {
         for (int agent = 0; agent < entry->debate->agents && !entry->failed; agent++) {
             rt_error err = {0};
             int number = round * entry->debate->agents + agent;
@@ -177,6 +196,29 @@ static void ask_ready(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
                 ask_turn(co, plan, entry, round, agent, &err)) {
                 leave_out(co, plan, entry, err.message);
             }
+        }
+    }
+}
+
+/* Behind the barrier nothing is asked for here: a text that is there may free any debate, see release(). */
+static void ask_ready(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
+{
+    bool barrier = co->config->algorithm.debate.barrier;
+    ask_rounds(co, plan, entry, barrier ? 1 : entry->debate->rounds);
+}
+
+/* The barrier: rounds that may be begun, asked for in all debates. */
+static void release(rt_coordinator *co, rt_plan *plan)
+{
+    const rt_debate_settings *settings = &co->config->algorithm.debate;
+    int open = 1;
+    while (open < (int)settings->rounds && is_over(settings, plan->debates, open - 1)) {
+        open++;
+    }
+    for (int i = 0; open > 1 && i < plan->debates->count; i++) {
+        rt_debate_entry *entry = &plan->debates->entries[i];
+        if (entry->debate && !entry->failed) {
+            ask_rounds(co, plan, entry, open);
         }
     }
 }
@@ -339,5 +381,8 @@ void rt_debates_done(rt_coordinator *co, rt_job *job)
         take_turn(co, plan, entry, job, number);
     } else if (!entry->failed) {
         pay(co, entry, job);
+    }
+    if (co->config->algorithm.debate.barrier) {
+        release(co, plan);
     }
 }
