@@ -6,7 +6,7 @@
 #   sh bench/debate.sh            about 25 minutes on two cores: 3 regimes, 6 methods, 5 seeds
 #   sh bench/debate.sh tune       chooses learning rates on seeds of its own → bench/debate/rates.txt
 #   sh bench/debate.sh tables     the tables and plots of what is there
-#   sh bench/debate.sh barrier    tokens a second: turns as soon as they can begin, against a barrier per round
+#   sh bench/debate.sh barrier    tokens a second: turns as soon as they can begin, against a barrier a round
 # --to DIR: where everything goes (runs/debate). --docs: writes tables and plots into docs/.
 # --regimes, --methods, --seeds "A B …": only a part.
 set -u
@@ -39,7 +39,8 @@ failed=0
 regime_settings() { # regime
     case $1 in
     debater) echo "--set model.path=deploy/models/debate" ;;
-    long) echo "--set model.path=deploy/models/debate --set tasks.0.thoughts_min=12 --set tasks.0.thoughts_max=12" ;;
+    long) echo "--set model.path=deploy/models/debate" \
+        "--set tasks.0.thoughts_min=12 --set tasks.0.thoughts_max=12" ;;
     unread) echo "--set model.path=deploy/models/tiny" ;;
     *) echo "debate.sh: there is no regime $1" >&2; return 1 ;;
     esac

@@ -1,6 +1,7 @@
 /*
- * resets: reads the runs of bench/resets.sh and bench/debate.sh (folders REGIME/METHOD/NAME, each a run folder) and writes
- * what they say as CSV, Markdown tables and SVG plots. Only finished runs count (summary.json).
+ * resets: reads the runs of bench/resets.sh and bench/debate.sh (folders REGIME/METHOD/NAME, each a run
+ * folder) and writes what they say as CSV, Markdown tables and SVG plots. Only finished runs count
+ * (summary.json).
  *
  * Means are over seeds, with their standard error. Differences are paired by seed: both methods met
  * the same problems. Intervals are Student's t, 95 %.

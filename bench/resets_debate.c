@@ -8,10 +8,10 @@ static const struct {
     const char *metric, *title;
 } measures[RT_RESETS_DEBATE] = {
     {"eval.sampled.accuracy", "one agent, sampled"},
-    {"eval.debate.accuracy", "debate"},
+    {"eval.debate.accuracy", "its debate"},
     {"eval.debate.round.1.vote", "vote, round 1"},
     {"eval.consistency.accuracy", "self-consistency"},
-    {"eval.debate.agreement.3", "all agree"},
+    {"eval.debate.agreement.", "all agree"}, /* and a number: the largest comes last */
     {"eval.debate.unparseable", "unparseable"},
 };
 
@@ -21,10 +21,16 @@ void rt_resets_debate_start(rt_resets_run *run)
         run->before[i] = run->after[i] = NAN;
 }
 
+static bool is_of(const char *metric, const char *name)
+{
+    size_t length = strlen(name);
+    return !strncmp(metric, name, length) && (metric[length] == 0 || name[length - 1] == '.');
+}
+
 void rt_resets_debate_read(rt_resets_run *run, int step, const char *metric, double value)
 {
     for (int i = 0; i < RT_RESETS_DEBATE; i++)
-        if (!strcmp(metric, measures[i].metric)) {
+        if (is_of(metric, measures[i].metric)) {
             if (step == 0)
                 run->before[i] = value;
             run->after[i] = value;

@@ -127,7 +127,8 @@ static void read_state(sqlite3_stmt *row, rt_resets_run *run)
 
 static const char debates[] =
     "SELECT step, name, value FROM metrics WHERE name IN ('eval.sampled.accuracy', "
-    "'eval.consistency.accuracy') OR name LIKE 'eval.debate.%' ORDER BY step";
+    "'eval.consistency.accuracy') OR name LIKE 'eval.debate.%' "
+    "ORDER BY step, length(name), name";
 
 static void read_debate(sqlite3_stmt *row, rt_resets_run *run)
 {

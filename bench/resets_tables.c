@@ -282,12 +282,11 @@ static const struct claim {
     {"DPO above SFT, one agent", "maca_dpo", "maca_sft", FINAL},
     {"DPO above TTRL, one agent", "maca_dpo", "ttrl", FINAL},
     {"DPO above ScPO, one agent", "maca_dpo", "scpo", FINAL},
-    {"DPO above ScPO, one agent, equal tokens", "maca_dpo", "scpo", MEAN_TOKENS},
+    {"KTO above TTRL, one agent", "maca_kto", "ttrl", FINAL},
+    {"KTO above ScPO, one agent", "maca_kto", "scpo", FINAL},
     {"DPO above GRPO, debate", "maca_dpo", "maca_grpo", DEBATED},
     {"KTO above GRPO, debate", "maca_kto", "maca_grpo", DEBATED},
     {"GRPO above SFT, debate", "maca_grpo", "maca_sft", DEBATED},
-    {"DPO above TTRL, debate", "maca_dpo", "ttrl", DEBATED},
-    {"DPO above ScPO, debate", "maca_dpo", "scpo", DEBATED},
 };
 
 static rt_resets_difference ask(const rt_resets_runs *runs, const char *regime,
