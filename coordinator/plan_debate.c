@@ -99,11 +99,44 @@ static rt_job *ask(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry, in
     return job;
 }
 
+static bool round_is_over(const rt_debate_entry *entry, int round)
+{
+    if (!entry->debate) {
+        return false; /* not begun */
+    }
+    for (int agent = 0; agent < entry->debate->agents && !entry->failed; agent++) {
+        if (!rt_debate_turn(entry->debate, round, agent)->ids) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* debate.barrier: batches one after another, each round by round. */
+static bool held_back(const rt_coordinator *co, const rt_plan *plan, const rt_debate_entry *entry,
+                      int round)
+{
+    int size = (int)co->config->algorithm.debate.barrier, rounds = entry->debate->rounds;
+    for (int i = 0; size > 0 && i < plan->debates->count; i++) {
+        const rt_debate_entry *other = &plan->debates->entries[i];
+        int batch = entry->index / size - other->index / size;
+        if ((batch == 0 && round > 0 && !round_is_over(other, round - 1)) ||
+            (batch > 0 && !round_is_over(other, rounds - 1))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Both the agent's own turn before and all it quotes are here; with summaries, those too. */
-static bool is_ready(const rt_coordinator *co, const rt_debate_entry *entry, int round, int agent)
+static bool is_ready(const rt_coordinator *co, const rt_plan *plan, const rt_debate_entry *entry,
+                     int round, int agent)
 {
     const rt_debate_settings *settings = &co->config->algorithm.debate;
     int peers[RT_AGENTS_MAX];
+    if (held_back(co, plan, entry, round)) {
+        return false;
+    }
     if (round == 0) {
         return true;
     }
@@ -173,7 +206,7 @@ static void ask_ready(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
         for (int agent = 0; agent < entry->debate->agents && !entry->failed; agent++) {
             rt_error err = {0};
             int number = round * entry->debate->agents + agent;
-            if (!entry->turns[number] && is_ready(co, entry, round, agent) &&
+            if (!entry->turns[number] && is_ready(co, plan, entry, round, agent) &&
                 ask_turn(co, plan, entry, round, agent, &err)) {
                 leave_out(co, plan, entry, err.message);
             }
@@ -271,6 +304,18 @@ static void decide(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
     }
 }
 
+/* Behind a barrier one debate's text may be what others wait for. */
+static void go_on(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
+{
+    if (co->config->algorithm.debate.barrier == 0) {
+        ask_ready(co, plan, entry);
+        return;
+    }
+    for (int i = 0; i < plan->debates->count; i++) {
+        ask_ready(co, plan, &plan->debates->entries[i]);
+    }
+}
+
 static void take_turn(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry, const rt_job *job,
                       int number)
 {
@@ -285,11 +330,12 @@ static void take_turn(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry,
     if (round == entry->debate->rounds - 1) {
         entry->final_left--;
         decide(co, plan, entry);
+        go_on(co, plan, entry);
     } else {
         if (co->config->algorithm.debate.summaries && turn->text_bytes > 0) {
             ask_summary(co, plan, entry, round, agent);
         }
-        ask_ready(co, plan, entry);
+        go_on(co, plan, entry);
     }
 }
 
@@ -305,7 +351,7 @@ static void take_summary(rt_coordinator *co, rt_plan *plan, rt_debate_entry *ent
     }
     turn->summary = text.text ? text.text : "";
     entry->summaries_left--;
-    ask_ready(co, plan, entry);
+    go_on(co, plan, entry);
     decide(co, plan, entry);
 }
 
@@ -335,6 +381,7 @@ void rt_debates_done(rt_coordinator *co, rt_job *job)
         }
     } else if (job->failed) { /* without this text there is no debate, or no group */
         give_up(plan, entry);
+        go_on(co, plan, entry);
     } else if (number < turns && !entry->failed) {
         take_turn(co, plan, entry, job, number);
     } else if (!entry->failed) {
