@@ -94,7 +94,7 @@ typedef struct rt_debate_settings {
     double agreement_min; /* share of agents behind the label that a record needs */
     bool format_reward;   /* grpo: added to the reward of agreement */
     bool diversity, summaries; /* prompts: ask for another method; peers in short */
-    bool barrier;              /* for measuring: rounds of all debates begin together */
+    int64_t barrier;      /* comparison only: so many debates at a time, round by round; 0: off */
 } rt_debate_settings;
 
 enum rt_loss { RT_LOSS_POLICY, RT_LOSS_DPO, RT_LOSS_KTO };

@@ -156,9 +156,9 @@ const rt_config_key rt_config_keys[] = {
             "ask for a method that differs from the peers'"),
     SETTING("debate.summaries", RT_KEY_BOOL, debate.summaries, "false", 0, 0, NULL,
             "peers' answers are condensed to three sentences before they are read"),
-    SETTING("debate.barrier", RT_KEY_BOOL, debate.barrier, "false", 0, 0, NULL,
-            "for comparison only: a round begins when every debate of the step has finished the one "
-            "before; same texts, slower"),
+    SETTING("debate.barrier", RT_KEY_INTEGER, debate.barrier, "0", 0, 65536, NULL,
+            "for comparison only: so many debates at a time, a round begins when all of them have ended "
+            "the one before: slower, the same texts; 0: a turn begins when what it quotes is there"),
 
     REAL(sampling, temperature, "1", 0.01, 100, true, "divides the logits"),
     REAL(sampling, top_p, "1", 0.001, 1, true, "smallest set of tokens with this probability"),

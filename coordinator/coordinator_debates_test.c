@@ -242,7 +242,7 @@ static void a_barrier_changes_nothing(void **state)
     for (int barrier = 0; barrier < 2; barrier++) {
         snprintf(dir[barrier], sizeof dir[barrier], "run.dir=%s/run-%d", w->dir, barrier);
         set(w, dir[barrier]);
-        set(w, barrier ? "algorithm.debate.barrier=true" : "algorithm.debate.barrier=false");
+        set(w, barrier ? "algorithm.debate.barrier=4" : "algorithm.debate.barrier=0");
         w->broken = AGENTS + 1; /* agent 1 in round 1 of problem 0 in step 0 */
         run(w);
         assert_true(w->learner.sequences > 0);

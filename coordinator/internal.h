@@ -72,6 +72,7 @@ typedef struct rt_leases {
 void rt_leases_init(rt_leases *leases, uint64_t next_id);
 void rt_leases_free(rt_leases *leases);
 rt_lease *rt_leases_add(rt_leases *leases, struct rt_job *job); /* queued, last */
+void rt_leases_first(rt_leases *leases, rt_lease *lease); /* to the front of the queue */
 rt_lease *rt_leases_find(const rt_leases *leases, uint64_t id); /* NULL: ended or unknown */
 void rt_leases_issue(rt_leases *leases, rt_lease *lease, rt_lease_list *holder, int64_t version);
 /* Back into the queue, before younger ones, with the next attempt number. */

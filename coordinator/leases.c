@@ -107,6 +107,13 @@ rt_lease *rt_leases_add(rt_leases *leases, rt_job *job)
     return lease;
 }
 
+void rt_leases_first(rt_leases *leases, rt_lease *lease)
+{
+    RT_ASSERT(lease->list == &leases->queue);
+    unlink_from_list(lease);
+    link_before(&leases->queue, lease, leases->queue.head);
+}
+
 rt_lease *rt_leases_find(const rt_leases *leases, uint64_t id)
 {
     rt_lease *lease = *bucket_of(leases, id);

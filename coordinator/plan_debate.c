@@ -95,35 +95,53 @@ static rt_job *ask(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry, in
                     .debate = entry,
                     .version = -1};
     job->lease = rt_leases_add(&co->leases, job);
+    if (number >= (int)co->config->algorithm.debate.agents) {
+        /* A debate that has begun is brought to its end before others begin: what its agents said
+         * still lies computed, and fewer conversations take up room. */
+        rt_leases_first(&co->leases, job->lease);
+    }
     plan->pending++;
     return job;
 }
 
-static bool is_condensed(const rt_debate_settings *settings, const rt_turn *turn)
+static bool round_is_over(const rt_debate_entry *entry, int round)
 {
-    return !settings->summaries || turn->text_bytes == 0 || turn->summary;
-}
-
-/* With debate.barrier: no debate that goes on lacks a text of this round. */
-static bool is_over(const rt_debate_settings *settings, const rt_debate_plan *debates, int round)
-{
-    for (int i = 0; i < debates->count; i++) {
-        const rt_debate_entry *entry = &debates->entries[i];
-        for (int agent = 0; entry->debate && !entry->failed && agent < entry->debate->agents; agent++) {
-            const rt_turn *turn = rt_debate_turn(entry->debate, round, agent);
-            if (!turn->ids || !is_condensed(settings, turn)) {
-                return false;
-            }
+    if (!entry->debate) {
+        return false; /* not begun */
+    }
+    for (int agent = 0; agent < entry->debate->agents && !entry->failed; agent++) {
+        if (!rt_debate_turn(entry->debate, round, agent)->ids) {
+            return false;
         }
     }
     return true;
 }
 
+/* debate.barrier: batches one after another, each round by round. */
+static bool held_back(const rt_coordinator *co, const rt_plan *plan, const rt_debate_entry *entry,
+                      int round)
+{
+    int size = (int)co->config->algorithm.debate.barrier, rounds = entry->debate->rounds;
+    for (int i = 0; size > 0 && i < plan->debates->count; i++) {
+        const rt_debate_entry *other = &plan->debates->entries[i];
+        int batch = entry->index / size - other->index / size;
+        if ((batch == 0 && round > 0 && !round_is_over(other, round - 1)) ||
+            (batch > 0 && !round_is_over(other, rounds - 1))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Both the agent's own turn before and all it quotes are here; with summaries, those too. */
-static bool is_ready(const rt_coordinator *co, const rt_debate_entry *entry, int round, int agent)
+static bool is_ready(const rt_coordinator *co, const rt_plan *plan, const rt_debate_entry *entry,
+                     int round, int agent)
 {
     const rt_debate_settings *settings = &co->config->algorithm.debate;
     int peers[RT_AGENTS_MAX];
+    if (held_back(co, plan, entry, round)) {
+        return false;
+    }
     if (round == 0) {
         return true;
     }
@@ -134,7 +152,8 @@ static bool is_ready(const rt_coordinator *co, const rt_debate_entry *entry, int
                                  agent, peers);
     for (int i = 0; i < count; i++) {
         const rt_turn *turn = rt_debate_turn(entry->debate, round - 1, peers[i]);
-        if (!turn->ids || !is_condensed(settings, turn)) {
+        bool condensed = !settings->summaries || turn->text_bytes == 0 || turn->summary;
+        if (!turn->ids || !condensed) {
             return false;
         }
     }
@@ -185,40 +204,17 @@ static void leave_out(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry,
     give_up(plan, entry);
 }
 
-/* Every turn of a debate that can be asked for now, up to a round. */
-static void ask_rounds(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry, int rounds)
+/* Every turn that can be asked for now. */
+static void ask_ready(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
 {
-    for (int round = 0; round < rounds; round++) {
+    for (int round = 0; round < entry->debate->rounds; round++) {
         for (int agent = 0; agent < entry->debate->agents && !entry->failed; agent++) {
             rt_error err = {0};
             int number = round * entry->debate->agents + agent;
-            if (!entry->turns[number] && is_ready(co, entry, round, agent) &&
+            if (!entry->turns[number] && is_ready(co, plan, entry, round, agent) &&
                 ask_turn(co, plan, entry, round, agent, &err)) {
                 leave_out(co, plan, entry, err.message);
             }
-        }
-    }
-}
-
-/* Behind the barrier nothing is asked for here: a text that is there may free any debate, see release(). */
-static void ask_ready(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
-{
-    bool barrier = co->config->algorithm.debate.barrier;
-    ask_rounds(co, plan, entry, barrier ? 1 : entry->debate->rounds);
-}
-
-/* The barrier: rounds that may be begun, asked for in all debates. */
-static void release(rt_coordinator *co, rt_plan *plan)
-{
-    const rt_debate_settings *settings = &co->config->algorithm.debate;
-    int open = 1;
-    while (open < (int)settings->rounds && is_over(settings, plan->debates, open - 1)) {
-        open++;
-    }
-    for (int i = 0; open > 1 && i < plan->debates->count; i++) {
-        rt_debate_entry *entry = &plan->debates->entries[i];
-        if (entry->debate && !entry->failed) {
-            ask_rounds(co, plan, entry, open);
         }
     }
 }
@@ -313,6 +309,18 @@ static void decide(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
     }
 }
 
+/* Behind a barrier one debate's text may be what others wait for. */
+static void go_on(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
+{
+    if (co->config->algorithm.debate.barrier == 0) {
+        ask_ready(co, plan, entry);
+        return;
+    }
+    for (int i = 0; i < plan->debates->count; i++) {
+        ask_ready(co, plan, &plan->debates->entries[i]);
+    }
+}
+
 static void take_turn(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry, const rt_job *job,
                       int number)
 {
@@ -327,11 +335,12 @@ static void take_turn(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry,
     if (round == entry->debate->rounds - 1) {
         entry->final_left--;
         decide(co, plan, entry);
+        go_on(co, plan, entry);
     } else {
         if (co->config->algorithm.debate.summaries && turn->text_bytes > 0) {
             ask_summary(co, plan, entry, round, agent);
         }
-        ask_ready(co, plan, entry);
+        go_on(co, plan, entry);
     }
 }
 
@@ -347,7 +356,7 @@ static void take_summary(rt_coordinator *co, rt_plan *plan, rt_debate_entry *ent
     }
     turn->summary = text.text ? text.text : "";
     entry->summaries_left--;
-    ask_ready(co, plan, entry);
+    go_on(co, plan, entry);
     decide(co, plan, entry);
 }
 
@@ -377,12 +386,10 @@ void rt_debates_done(rt_coordinator *co, rt_job *job)
         }
     } else if (job->failed) { /* without this text there is no debate, or no group */
         give_up(plan, entry);
+        go_on(co, plan, entry);
     } else if (number < turns && !entry->failed) {
         take_turn(co, plan, entry, job, number);
     } else if (!entry->failed) {
         pay(co, entry, job);
-    }
-    if (co->config->algorithm.debate.barrier) {
-        release(co, plan);
     }
 }

@@ -31,6 +31,20 @@ static json_t *seconds_json(const rt_coordinator *co)
     return json;
 }
 
+/* One hash an adapter: they stand one behind the other and are equally long. */
+static json_t *adapter_hashes(const rt_coordinator *co, const rt_held *held)
+{
+    json_t *list = json_array();
+    int adapters = rt_config_adapters(co->config);
+    for (int i = 0; held && i < adapters; i++) {
+        char hash[33];
+        size_t bytes = held->bytes / (size_t)adapters;
+        rt_hash_hex(rt_hash((const uint8_t *)held->data + (size_t)i * bytes, bytes), hash);
+        json_array_append_new(list, json_string(hash));
+    }
+    return list;
+}
+
 static json_t *summary_json(const rt_coordinator *co)
 {
     static const rt_score none = {0};
@@ -66,6 +80,9 @@ static json_t *summary_json(const rt_coordinator *co)
                                   (json_int_t)tally->tokens_trained));
     json_object_set_new(json, "seconds", seconds_json(co));
     json_object_set_new(json, "weights_hash", json_string(hash));
+    if (rt_config_adapters(co->config) > 0) {
+        json_object_set_new(json, "adapter_hashes", adapter_hashes(co, newest));
+    }
     json_object_set_new(json, "logprob",
                         json_pack("{s:I, s:I}", "compared", (json_int_t)tally->compared,
                                   "mismatched", (json_int_t)tally->mismatched));

@@ -102,6 +102,7 @@ int cmd_debate(int argc, char **argv);
 int cmd_sft(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_correct(int argc, char **argv);
+int cmd_eval_debate(int argc, char **argv); /* eval --method debate */
 int cmd_generate(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_score(int argc, char **argv);

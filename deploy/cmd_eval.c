@@ -33,7 +33,7 @@ static bool wants_greedy(const options *o)
 static int check_options(const options *o)
 {
     if (strcmp(o->method, "thoughts") != 0 && strcmp(o->method, "plain") != 0)
-        return cli_usage("--method is plain, thoughts or correct, not \"%s\"", o->method);
+        return cli_usage("--method is plain, thoughts, correct or debate, not \"%s\"", o->method);
     if (o->k < 1 || o->k > SAMPLES_MAX)
         return cli_usage("--k is 1 to %d", SAMPLES_MAX);
     if (o->temperature < 0 || o->temperature > 100)
@@ -201,16 +201,18 @@ static int evaluate(const char *path, const options *o, rt_error *err)
     return rc;
 }
 
-/* Method `correct` has options of its own: with it, the rest of the command line is that of the
- * command `correct`, which goes to `rest`. */
-static bool method_correct(int argc, char **argv, char **rest, int *count)
+/* Methods `correct` and `debate` have options of their own: with one of them, the rest of the
+ * command line is that of another command and goes to `rest`. */
+static bool has_method(int argc, char **argv, const char *method, char **rest, int *count)
 {
     bool found = false;
+    char joined[32];
+    snprintf(joined, sizeof joined, "--method=%s", method);
     *count = 0;
     for (int i = 0; i < argc; i++) {
-        int words = strcmp(argv[i], "--method=correct") == 0;
+        int words = strcmp(argv[i], joined) == 0;
         if (i + 1 < argc && strcmp(argv[i], "--method") == 0)
-            words = strcmp(argv[i + 1], "correct") == 0 ? 2 : 0;
+            words = strcmp(argv[i + 1], method) == 0 ? 2 : 0;
         found = found || words > 0;
         if (words == 0)
             rest[(*count)++] = argv[i];
@@ -226,7 +228,7 @@ static const char about[] =
     "folder brings its own config.yaml: tasks, limits and seed are then those of the run.\n"
     "--against MODEL2 answers the same problems with the same seeds and compares: difference of\n"
     "accuracy, lifts, regressions, p-value. With --method correct it is the command\n"
-    "`retake correct`, with the options of that.";
+    "`retake correct`, with the options of that; --method debate --help shows those of debates.";
 
 static int evaluate_thoughts(int argc, char **argv)
 {
@@ -235,7 +237,7 @@ static int evaluate_thoughts(int argc, char **argv)
     options o = {.common = EVAL_DEFAULTS, .method = "thoughts", .k = 1, .temperature = NAN};
     const cli_option list[] = {
         {"--method", OPTION_TEXT, &o.method, "METHOD",
-         "plain: ends at the end token; thoughts: with their caps (default); correct"},
+         "plain: ends at the end token; thoughts: with their caps (default); correct; debate"},
         {"--k", OPTION_INTEGER, &o.k, "K", "answers per problem (default 1)"},
         {"--temperature", OPTION_REAL, &o.temperature, "T",
          "default: greedy for one answer, else eval.temperature"},
@@ -263,8 +265,13 @@ int cmd_eval(int argc, char **argv)
 {
     int count;
     char **rest = rt_alloc((size_t)(argc + 1) * sizeof *rest);
-    int rc = method_correct(argc, argv, rest, &count) ? cmd_correct(count, rest)
-                                                      : evaluate_thoughts(argc, argv);
+    int rc;
+    if (has_method(argc, argv, "correct", rest, &count))
+        rc = cmd_correct(count, rest);
+    else if (has_method(argc, argv, "debate", rest, &count))
+        rc = cmd_eval_debate(count, rest);
+    else
+        rc = evaluate_thoughts(argc, argv);
     rt_free(rest);
     return rc;
 }

@@ -61,6 +61,9 @@ static void print_summary(const json_t *root, const rt_config *config)
     printf("%-18s %lld compared between actors and learner, %lld differ in any bit\n", "log-probs",
            compared, mismatched);
     printf("%-18s %s\n", "weights hash", json_string_value(json_object_get(root, "weights_hash")));
+    const json_t *hashes = json_object_get(root, "adapter_hashes");
+    for (size_t i = 0; json_array_size(hashes) > 1 && i < json_array_size(hashes); i++)
+        printf("  agent %zu%9s %s\n", i, "", json_string_value(json_array_get(hashes, i)));
     printf("%-18s %s (the newest checkpoint is the trained model)\n", "run folder",
            config->run.dir);
 }

@@ -241,3 +241,25 @@ done
 same "$(field "$work/show.json" 'turns#')" 6 "turns in JSON"
 same "$(field "$work/show.json" 'records#')" "$(count one "records WHERE debate_id = $id")" "records in JSON"
 refused show-no-debate 1 "no debate 7" -- "$RETAKE" show "$work/one" debate 7
+
+# Evaluation by debate: the slots change nothing, and the transcript gives the same figure.
+debates() { # slots → JSON without what depends on them
+    "$RETAKE" eval deploy/models/debate --method debate --task chain --limit 20 --k 3 --rounds 3 --json \
+        --slots "$1" --set sampling.max_tokens=64 --trace "$work/trace.jsonl" 2>/dev/null |
+        sed 's/,"prompt_tokens_computed":.*"model"/,"model"/'
+}
+debates 64 >"$work/wide.json" && debates 3 >"$work/few.json" || fail "eval --method debate"
+cmp -s "$work/wide.json" "$work/few.json" || fail "slots change a debate"
+python3 - "$work/trace.jsonl" "$work/wide.json" <<'END' || fail "the transcript gives another accuracy"
+import collections, json, re, sys
+debates = [json.loads(line) for line in open(sys.argv[1])]
+right = 0
+for d in debates:
+    boxes = [re.search(r"\\boxed\{([^{}]*)\}", t["text"]) for t in d["turns"] if t["round"] == 2]
+    votes = collections.Counter(b.group(1).strip() for b in boxes if b)
+    winner = max(votes.items(), key=lambda v: (v[1], v[0]))[0] if votes else None
+    right += winner == d["gold"]
+figure = json.load(open(sys.argv[2]))["debate_accuracy"]
+sys.exit(len(debates) != 20 or figure["count"] != 20 or round(20 * figure["value"]) != right)
+END
+say "ok: eval --method debate"
