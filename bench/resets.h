@@ -1,6 +1,7 @@
 /*
- * resets: reads the runs of bench/resets.sh (folders REGIME/METHOD/NAME, each a run folder) and writes
- * what they say as CSV, Markdown tables and SVG plots. Only finished runs count (summary.json).
+ * resets: reads the runs of bench/resets.sh and bench/debate.sh (folders REGIME/METHOD/NAME, each a run
+ * folder) and writes what they say as CSV, Markdown tables and SVG plots. Only finished runs count
+ * (summary.json).
  *
  * Means are over seeds, with their standard error. Differences are paired by seed: both methods met
  * the same problems. Intervals are Student's t, 95 %.
@@ -10,7 +11,8 @@
 
 #include "base/base.h"
 
-enum { RT_RESETS_MARKS = 64, RT_RESETS_BINS = 10, RT_RESETS_NAME = 32, RT_RESETS_SEEDS = 64 };
+enum { RT_RESETS_MARKS = 64, RT_RESETS_BINS = 10, RT_RESETS_NAME = 32, RT_RESETS_SEEDS = 64,
+       RT_RESETS_DEBATE = 6 };
 
 /* A version that was evaluated. Tokens and sequences are those sampled for training up to it:
  * prompts and inherited prefixes do not count, judgements and what was thrown away do. */
@@ -37,6 +39,7 @@ typedef struct rt_resets_run {
     /* of those whose first wrong thought is known */
     int known, exact, clean, passed_clean, passed_late;
     double mismatched; /* log-probs that differ between actor and learner */
+    double before[RT_RESETS_DEBATE], after[RT_RESETS_DEBATE]; /* debates; NAN: none were held */
 } rt_resets_run;
 
 /* Of a run folder, which lies below the regime's. */
@@ -88,6 +91,16 @@ rt_resets_difference rt_resets_differ(rt_resets_cell a, rt_resets_cell b, rt_res
                                       double argument);
 /* Largest number of tokens that every run of the regime has sampled; 0: there is no run. */
 double rt_resets_budget(const rt_resets_runs *runs, const char *regime);
+
+/* ---- debates --------------------------------------------------------------------------------- */
+
+void rt_resets_debate_start(rt_resets_run *run);
+/* One metric of a version, versions ascending. */
+void rt_resets_debate_read(rt_resets_run *run, int step, const char *metric, double value);
+void rt_resets_debate_table(const rt_resets_runs *runs, const char *regime, rt_buf *out);
+/* After the last step: accuracy of debates, of one agent's sampled answers. */
+double rt_resets_debated(const rt_resets_run *run, double unused);
+double rt_resets_final(const rt_resets_run *run, double unused);
 
 /* ---- what is written ------------------------------------------------------------------------ */
 

@@ -10,7 +10,8 @@
 #include "base/config.h"
 
 const char *const rt_resets_methods[] = {"grpo", "grpo_seqmean", "rrpo", "srpo", "srpo_oracle",
-                                         "caro", NULL};
+                                         "caro", "maca_sft", "maca_grpo", "maca_dpo", "maca_kto",
+                                         "ttrl", "scpo", NULL};
 
 /* ---- one run ------------------------------------------------------------------------------- */
 
@@ -42,12 +43,13 @@ static void read_evaluation(sqlite3_stmt *row, rt_resets_run *run)
             (rt_resets_mark){.step = step, .accuracy = sqlite3_column_double(row, 1)};
 }
 
-/* What was sampled in a step: responses without the prefix they inherited. */
+/* What was sampled in a step: responses without the prefix they inherited. Debates held to evaluate
+ * have numbers from 3 << 61 on. */
 static const char samples[] =
     "SELECT t.step, t.kind, t.fate = 'trained', "
     "sum(length(t.response_ids) / 4 - coalesce(r.tokens, 0)), count(*) FROM trajectories t "
     "LEFT JOIN resets r ON t.kind = 'reset' AND r.id = t.reset_id "
-    "WHERE t.kind <> 'eval' GROUP BY t.step, t.kind, t.fate = 'trained'";
+    "WHERE t.kind <> 'eval' AND t.id < 3 << 61 GROUP BY t.step, t.kind, t.fate = 'trained'";
 
 static void read_samples(sqlite3_stmt *row, rt_resets_run *run)
 {
@@ -123,6 +125,17 @@ static void read_state(sqlite3_stmt *row, rt_resets_run *run)
     }
 }
 
+static const char debates[] =
+    "SELECT step, name, value FROM metrics WHERE name IN ('eval.sampled.accuracy', "
+    "'eval.consistency.accuracy') OR name LIKE 'eval.debate.%' "
+    "ORDER BY step, length(name), name";
+
+static void read_debate(sqlite3_stmt *row, rt_resets_run *run)
+{
+    rt_resets_debate_read(run, sqlite3_column_int(row, 0),
+                          (const char *)sqlite3_column_text(row, 1), sqlite3_column_double(row, 2));
+}
+
 static int read_database(rt_resets_run *run, const char *path, rt_error *err)
 {
     sqlite3 *db = NULL;
@@ -133,7 +146,8 @@ static int read_database(rt_resets_run *run, const char *path, rt_error *err)
         const char *sql;
         row_reader *read;
     } parts[] = {{evaluations, read_evaluation}, {samples, read_samples},
-                 {means, read_means}, {states, read_state}};
+                 {means, read_means}, {states, read_state},
+                 {debates, read_debate}};
     for (size_t i = 0; i < RT_COUNT(parts) && !code; i++)
         code = each(db, parts[i].sql, parts[i].read, run, err);
     sqlite3_close(db);
@@ -156,6 +170,7 @@ static int read_config(rt_resets_run *run, const char *path, rt_error *err)
 int rt_resets_read(rt_resets_run *run, const char *folder, const char *regime, rt_error *err)
 {
     *run = (rt_resets_run){0};
+    rt_resets_debate_start(run);
     snprintf(run->regime, sizeof run->regime, "%s", regime);
     char *config = rt_format("%s/config.yaml", folder), *database = rt_format("%s/run.db", folder);
     int code = read_config(run, config, err);

@@ -179,6 +179,35 @@ static void differences(void **state)
     rt_resets_free(&runs);
 }
 
+/* What run stores say of debates, and debates held to evaluate, which cost no training tokens. */
+static void debates(void **state)
+{
+    static const char more[] =
+        "INSERT INTO trajectories VALUES (6917529027641081856, 1, NULL, 'debate', zeroblob(400), NULL, "
+        "'wrong', 'filtered');"
+        "INSERT INTO metrics VALUES (0, 'eval.debate.accuracy', 0.5), (2, 'eval.debate.accuracy', 0.75), "
+        ""
+        "(2, 'eval.debate.agreement.8', 0.125), (2, 'eval.debate.agreement.10', 0.5), "
+        "(0, 'eval.debate.unparseable', 0.25), (2, 'eval.debate.unparseable', 0);";
+    make_run(*state, "debater", "maca_dpo", 1, 1e-4, (const double[]){0.25, 0.5, 0.625});
+    char *path = rt_format("%s/debater/maca_dpo/1-0.0001/run.db", (char *)*state);
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, more, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    rt_free(path);
+    rt_resets_runs runs;
+    rt_buf text = {0};
+    assert_int_equal(rt_resets_load(&runs, *state, &err), 0);
+    assert_true(rt_resets_budget(&runs, "debater") == 91); /* as without the debate above */
+    assert_true(rt_resets_debated(runs.all, 0) == 0.75 && rt_resets_final(runs.all, 0) == 0.625);
+    rt_resets_debate_table(&runs, "debater", &text);
+    assert_non_null(strstr(text.data, "| before | 1 | 0.250 | 0.500 | – | – | – | 0.250 |\n"));
+    assert_non_null(strstr(text.data, "| maca_dpo | 1 | 0.625 | 0.750 | – | – | 0.500 | 0.000 |\n"));
+    rt_buf_free(&text);
+    rt_resets_free(&runs);
+}
+
 static void rates(void **state)
 {
     static const struct {
@@ -249,6 +278,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_run, make_folder, remove_folder),
         cmocka_unit_test(questions),
         cmocka_unit_test_setup_teardown(differences, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(debates, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(rates, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(files, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(nothing_there, make_folder, remove_folder),

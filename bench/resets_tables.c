@@ -66,7 +66,7 @@ void rt_resets_csv_runs(const rt_resets_runs *runs, rt_buf *out)
 void rt_resets_rates(const rt_resets_runs *runs, rt_buf *out)
 {
     rt_buf_addf(out, "# regime, method, learning rate: the best on seeds of their own "
-                "(sh bench/resets.sh tune)\n");
+                "(mode tune of the script)\n");
     for (int i = 0; i < runs->count;) {
         rt_resets_cell all = rt_resets_cell_of(runs, runs->all[i].regime, runs->all[i].method);
         double best = -1, best_rate = 0;
@@ -175,17 +175,25 @@ static void add_accuracies(const rt_resets_runs *runs, const char *regime, rt_bu
     }
 }
 
+/* What a regime's methods are compared with: one round of answers, where they debate. */
+static const char *baseline_of(const rt_resets_runs *runs, const char *regime)
+{
+    return rt_resets_cell_of(runs, regime, BASELINE).count ? BASELINE : "ttrl";
+}
+
 static void add_differences(const rt_resets_runs *runs, const char *regime, rt_buf *out)
 {
-    rt_resets_cell base = rt_resets_cell_of(runs, regime, BASELINE);
+    const char *baseline = baseline_of(runs, regime);
+    rt_resets_cell base = rt_resets_cell_of(runs, regime, baseline);
     if (base.count < 2)
         return;
     double budget = rt_resets_budget(runs, regime);
-    rt_buf_addf(out, "\nDifference to " BASELINE ", paired by seed, 95 %% interval:\n\n"
-                "| method | early | late | mean | mean at equal tokens |\n|---|---|---|---|---|\n");
+    rt_buf_addf(out, "\nDifference to %s, paired by seed, 95 %% interval:\n\n"
+                "| method | early | late | mean | mean at equal tokens |\n|---|---|---|---|---|\n",
+                baseline);
     for (int m = 0; rt_resets_methods[m]; m++) {
         rt_resets_cell cell = rt_resets_cell_of(runs, regime, rt_resets_methods[m]);
-        if (cell.count == 0 || !strcmp(rt_resets_methods[m], BASELINE))
+        if (cell.count == 0 || !strcmp(rt_resets_methods[m], baseline))
             continue;
         rt_buf_addf(out, "| %s", rt_resets_methods[m]);
         add_difference(out, rt_resets_differ(cell, base, rt_resets_early, 0));
@@ -235,6 +243,11 @@ static void add_resets(rt_resets_cell cell, rt_buf *out)
 
 static void add_all_resets(const rt_resets_runs *runs, rt_buf *out)
 {
+    bool any = false;
+    for (int i = 0; i < runs->count; i++)
+        any = any || runs->all[i].states + runs->all[i].at_prompt > 0;
+    if (!any)
+        return;
     rt_buf_addf(out, "\n#### Where resets went\n\n"
                 "| regime | method | states | prompts | at thought 1 | mean position | exact | clean | "
                 "passed, clean | passed, late |\n|---|---|---|---|---|---|---|---|---|---|\n");
@@ -247,7 +260,7 @@ static void add_all_resets(const rt_resets_runs *runs, rt_buf *out)
 
 /* ---- what the papers say ---------------------------------------------------------------------------- */
 
-enum when { EARLY, LATE, MEAN, MEAN_TOKENS };
+enum when { EARLY, LATE, MEAN, MEAN_TOKENS, FINAL, DEBATED };
 static const struct claim {
     const char *text, *a, *b;
     enum when when;
@@ -263,6 +276,17 @@ static const struct claim {
     {"caro above GRPO of the same loss, early", "caro", BASELINE, EARLY},
     {"caro above GRPO of the same loss, late", "caro", BASELINE, LATE},
     {"caro above GRPO of the same loss, equal tokens", "caro", BASELINE, MEAN_TOKENS},
+    {"DPO above GRPO, one agent", "maca_dpo", "maca_grpo", FINAL},
+    {"KTO above GRPO, one agent", "maca_kto", "maca_grpo", FINAL},
+    {"GRPO above SFT, one agent", "maca_grpo", "maca_sft", FINAL},
+    {"DPO above SFT, one agent", "maca_dpo", "maca_sft", FINAL},
+    {"DPO above TTRL, one agent", "maca_dpo", "ttrl", FINAL},
+    {"DPO above ScPO, one agent", "maca_dpo", "scpo", FINAL},
+    {"KTO above TTRL, one agent", "maca_kto", "ttrl", FINAL},
+    {"KTO above ScPO, one agent", "maca_kto", "scpo", FINAL},
+    {"DPO above GRPO, debate", "maca_dpo", "maca_grpo", DEBATED},
+    {"KTO above GRPO, debate", "maca_kto", "maca_grpo", DEBATED},
+    {"GRPO above SFT, debate", "maca_grpo", "maca_sft", DEBATED},
 };
 
 static rt_resets_difference ask(const rt_resets_runs *runs, const char *regime,
@@ -274,6 +298,8 @@ static rt_resets_difference ask(const rt_resets_runs *runs, const char *regime,
     case EARLY: return rt_resets_differ(a, b, rt_resets_early, 0);
     case LATE: return rt_resets_differ(a, b, rt_resets_late, 0);
     case MEAN: return rt_resets_differ(a, b, rt_resets_area, 0);
+    case FINAL: return rt_resets_differ(a, b, rt_resets_final, 0);
+    case DEBATED: return rt_resets_differ(a, b, rt_resets_debated, 0);
     case MEAN_TOKENS: break;
     }
     return rt_resets_differ(a, b, rt_resets_area_tokens, rt_resets_budget(runs, regime));
@@ -282,6 +308,15 @@ static rt_resets_difference ask(const rt_resets_runs *runs, const char *regime,
 static const char *verdict(rt_resets_difference d)
 {
     return isnan(d.low) ? "–" : d.low > 0 ? "**yes**" : d.high < 0 ? "**opposite**" : "open";
+}
+
+/* Neither method was run anywhere: an ordering of other experiments. */
+static bool is_foreign(const rt_resets_runs *runs, const struct claim *claim)
+{
+    for (int i = 0; i < runs->count; i++)
+        if (!strcmp(runs->all[i].method, claim->a) || !strcmp(runs->all[i].method, claim->b))
+            return false;
+    return true;
 }
 
 static void add_claims(const rt_resets_runs *runs, const char *const *regimes, int count,
@@ -296,6 +331,8 @@ static void add_claims(const rt_resets_runs *runs, const char *const *regimes, i
         rt_buf_addf(out, "|---");
     rt_buf_addf(out, "|\n");
     for (size_t c = 0; c < RT_COUNT(claims); c++) {
+        if (is_foreign(runs, &claims[c]))
+            continue;
         rt_buf_addf(out, "| %s", claims[c].text);
         for (int r = 0; r < count; r++) {
             rt_resets_difference d = ask(runs, regimes[r], &claims[c]);
@@ -349,6 +386,7 @@ void rt_resets_tables(const rt_resets_runs *runs, rt_buf *out)
         rt_buf_addf(out, "\n#### Regime %s\n\n", regimes[r]);
         add_accuracies(runs, regimes[r], out);
         add_differences(runs, regimes[r], out);
+        rt_resets_debate_table(runs, regimes[r], out);
     }
     if (main_count > 0)
         add_claims(runs, regimes, main_count, out);

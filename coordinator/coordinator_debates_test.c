@@ -232,6 +232,32 @@ static void summaries_in_any_order(void **state)
     assert_string_equal(hash[0], hash[1]);
 }
 
+/* A barrier changes when turns are asked for, and nothing else; not even a debate that fails halfway
+ * holds up the others. */
+static void a_barrier_changes_nothing(void **state)
+{
+    static const char *const sizes[] = {"algorithm.debate.barrier=0", "algorithm.debate.barrier=1",
+                                        "algorithm.debate.barrier=65536"};
+    char hash[3][33], dir[3][128]; /* `set` borrows */
+    world *w = *state;
+    set(w, "algorithm.debate.rounds=3");
+    for (int barrier = 0; barrier < 3; barrier++) {
+        snprintf(dir[barrier], sizeof dir[barrier], "run.dir=%s/run-%d", w->dir, barrier);
+        set(w, dir[barrier]);
+        set(w, sizes[barrier]);
+        w->broken = AGENTS + 1; /* agent 1 in round 1 of problem 0 in step 0 */
+        run(w);
+        assert_true(w->learner.sequences > 0);
+        learner_hash(w, hash[barrier]);
+        leave(&w->workers[0]);
+        leave(&w->learner);
+        w->learner.version = 0;
+        memcpy(w->learner.data, w->learner.past[0], BLOB_BYTES);
+    }
+    assert_string_equal(hash[0], hash[1]);
+    assert_string_equal(hash[0], hash[2]);
+}
+
 /* ---- what agents say
  * -------------------------------------------------------------------------------- */
 
@@ -411,6 +437,7 @@ int main(int argc, char **argv)
         DEBATE_TEST(a_broken_turn_ends_its_debate),
         DEBATE_TEST(broken_new_answers_end_their_debate),
         DEBATE_TEST(summaries_in_any_order),
+        DEBATE_TEST(a_barrier_changes_nothing),
         DEBATE_TEST(an_agent_that_never_boxes),
         DEBATE_TEST(empty_answers),
         DEBATE_TEST(all_agents_different),

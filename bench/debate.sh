@@ -1,0 +1,170 @@
+#!/bin/sh
+# What is learned from debates: MACA's four objectives against one round of answers (ttrl, scpo), at about
+# equal sampled tokens, learning rates of their own, several seeds. One run at a time; run again it goes on
+# where it stopped. docs/science.md says what is measured and what came out.
+#   sh bench/debate.sh quick      under a minute: one seed, one step: shows that everything works
+#   sh bench/debate.sh            about 25 minutes on two cores: 3 regimes, 6 methods, 5 seeds
+#   sh bench/debate.sh tune       chooses learning rates on seeds of its own → bench/debate/rates.txt
+#   sh bench/debate.sh tables     the tables and plots of what is there
+#   sh bench/debate.sh barrier    tokens a second: turns as soon as they can begin, against a barrier a round
+# --to DIR: where everything goes (runs/debate). --docs: writes tables and plots into docs/.
+# --regimes, --methods, --seeds "A B …": only a part.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+methods="maca_sft maca_grpo maca_dpo maca_kto ttrl scpo"
+regimes="debater long unread" seeds="1 2 3 4 5"
+mode=default to=runs/debate docs=no less='' rates=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    quick) mode=quick regimes=debater seeds=1
+        less="--set steps=1 --set eval.every=0 --set eval.problems=4" ;;
+    tune) mode=tune regimes=debater seeds="1001 1002" rates="3e-5 1e-4 3e-4" ;;
+    tables | barrier) mode=$1 ;;
+    --docs) docs=yes ;;
+    --to | --regimes | --methods | --seeds)
+        [ $# -ge 2 ] || { echo "debate.sh: $1 needs a value" >&2; exit 2; }
+        eval "${1#--}=\$2"
+        shift ;;
+    *) echo "debate.sh: \"$1\" is no mode and no option: see its first lines" >&2; exit 2 ;;
+    esac
+    shift
+done
+retake=${RETAKE:-build/release/retake}
+reader=${RESETS:-build/release/bench/resets}
+failed=0
+
+# debater: what the embedded debater was trained on. long: chains twice as long, of which it seldom gets
+# the end right, nor does the vote. unread: a model that never saw a debate.
+regime_settings() { # regime
+    case $1 in
+    debater) echo "--set model.path=deploy/models/debate" ;;
+    long) echo "--set model.path=deploy/models/debate" \
+        "--set tasks.0.thoughts_min=12 --set tasks.0.thoughts_max=12" ;;
+    unread) echo "--set model.path=deploy/models/tiny" ;;
+    *) echo "debate.sh: there is no regime $1" >&2; return 1 ;;
+    esac
+}
+
+problems_of() { # method
+    case $1 in
+    maca_grpo) echo 8 ;;
+    ttrl | scpo) echo 30 ;;
+    *) echo 40 ;;
+    esac
+}
+
+# Chosen on the regime debater for all.
+rate_of() { # method
+    awk -v method="$1" '$1 == "debater" && $2 == method { found = $3 }
+        END { print found == "" ? "1e-4" : found }' bench/debate/rates.txt
+}
+
+one() { # folder, regime, method, seed, rate
+    [ -f "$1/summary.json" ] && return 0
+    mkdir -p "$(dirname "$1")"
+    settings=$(regime_settings "$2") || exit 2
+    # shellcheck disable=SC2086
+    "$retake" run bench/debate/run.yaml --run "$1" --quiet --json --set algorithm="$3" --set seed="$4" \
+        --set learner.lr="$5" --set algorithm.problems="$(problems_of "$3")" $settings $less >"$1.out" 2>&1
+    code=$?
+    [ $code -eq 130 ] && { echo "stopped; the same command goes on"; exit 130; }
+    if [ $code -ne 0 ]; then
+        failed=$((failed + 1))
+        echo "FAILED: $2 $3, seed $4: $(tail -1 "$1.out")"
+        return 0
+    fi
+    rm -f "$1.out"
+    echo "$(date +%H:%M:%S) $2 $3, seed $4, rate $5"
+}
+
+# Seeds go outside, so that what is there at any time compares all methods.
+run_all() {
+    for seed in $seeds; do
+        for regime in $regimes; do
+            for method in $methods; do
+                for rate in ${rates:-$(rate_of "$method")}; do
+                    one "$runs/$regime/$method/$seed${rates:+-$rate}" "$regime" "$method" "$seed" "$rate"
+                done
+            done
+        done
+    done
+}
+
+write_docs() {
+    mkdir -p docs/figures
+    for plot in "$to/report"/resets-*.svg; do
+        cp "$plot" "docs/figures/debate-${plot##*/resets-}" || exit 1
+    done
+    awk -v tables="$to/report/tables.md" '
+        /^<!-- debate: begin/ { print; while ((getline line < tables) > 0) print line; skip = 1 }
+        /^<!-- debate: end/ { skip = 0 }
+        !skip { print }' docs/science.md >"$to/science.md" && cp "$to/science.md" docs/science.md
+}
+
+# ---- what a barrier costs ------------------------------------------------------------------------
+
+value() { # file, group, key of a number or text inside
+    sed "s/.*\"$2\":{\([^}]*\)}.*/\1/; s/.*\"$3\":\"\{0,1\}\([0-9a-f.]*\).*/\1/" "$1"
+}
+
+timed() { # barrier, actors, agents, rounds, slots → tokens a second of sampling, weights hash
+    rm -rf "$to/barrier"
+    mkdir -p "$to"
+    "$retake" run bench/debate/barrier.yaml --run "$to/barrier" --quiet --json --set actors.count="$2" \
+        --set algorithm.debate.agents="$3" --set algorithm.debate.rounds="$4" --set actors.slots="$5" \
+        --set algorithm.debate.barrier="$1" >"$to/barrier.json" 2>"$to/barrier.err" || {
+        echo "debate.sh: the run $to/barrier failed: $(tail -1 "$to/barrier.err")" >&2
+        exit 1
+    }
+    echo "$(value "$to/barrier.json" tokens sampled) $(value "$to/barrier.json" seconds sampling)" \
+        "$(value "$to/barrier.json" '' weights_hash)"
+}
+
+compare() { # debates behind one barrier, actors, agents, rounds, slots
+    batch=$1 && shift
+    for repeat in 1 2 3 4 5; do
+        free=$(timed 0 "$@") && held=$(timed "$batch" "$@") || exit 1
+        echo "$free $held" | awk -v what="batch $batch, actors $1, agents $2, rounds $3, slots $4" '
+            $3 != $6 { print "debate.sh: other weights with a barrier: " $3 ", " $6; exit 1 }
+            { printf "%s: %.0f tokens/s, with a barrier %.0f: x %.2f\n", what, $1 / $2, $4 / $5,
+              ($1 / $2) / ($4 / $5) }' || exit 1
+    done
+}
+
+for program in "$retake" "$reader"; do
+    [ -x "$program" ] || { echo "debate.sh: there is no $program: build first" >&2; exit 1; }
+done
+case $mode in
+barrier)
+    for actors in 1 2; do
+        compare 8 $actors 3 2 32
+        compare 8 $actors 3 4 32
+        compare 48 $actors 3 4 32
+    done
+    exit 0
+    ;;
+tune)
+    runs=$to/tune
+    run_all
+    "$reader" tune "$runs" --to bench/debate/rates.txt || exit 1
+    ;;
+*)
+    runs=$to/runs name=report
+    [ $mode = quick ] && runs=$to/quick name=report-quick
+    [ $mode = quick ] && rm -rf "$runs"
+    [ $mode = tables ] || run_all
+    "$reader" report "$runs" --to "$to/$name" || exit 1
+    if [ $mode = quick ]; then # both tables tell of every method
+        for method in $methods; do
+            [ "$(grep -c "^| $method | [^|]*[0-9]" "$to/$name/tables.md")" -ge 2 ] || {
+                echo "debate.sh: $to/$name/tables.md lacks $method" >&2
+                exit 1
+            }
+        done
+    fi
+    echo "tables and plots: $to/$name"
+    [ $docs = no ] || write_docs
+    ;;
+esac
+[ $failed -eq 0 ] || { echo "debate.sh: $failed runs failed" >&2; exit 1; }
