@@ -34,8 +34,8 @@ retake=${RETAKE:-build/release/retake}
 reader=${RESETS:-build/release/bench/resets}
 failed=0
 
-# debater: what the embedded debater was trained on. long: chains twice as long, of which it seldom gets
-# the end right, nor does the vote. unread: a model that never saw a debate.
+# debater: what the embedded debater was trained on. long: chains of a length it never saw, where answers
+# and votes are right by accident only. unread: a model that never saw a debate.
 regime_settings() { # regime
     case $1 in
     debater) echo "--set model.path=deploy/models/debate" ;;

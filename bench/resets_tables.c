@@ -336,7 +336,8 @@ static void add_claims(const rt_resets_runs *runs, const char *const *regimes, i
         rt_buf_addf(out, "| %s", claims[c].text);
         for (int r = 0; r < count; r++) {
             rt_resets_difference d = ask(runs, regimes[r], &claims[c]);
-            rt_buf_addf(out, isnan(d.low) ? " | %s" : " | %s %+.3f", verdict(d), d.mean);
+            rt_buf_addf(out, isnan(d.low) ? " | %s" : " | %s %+.3f [%+.3f, %+.3f]", verdict(d), d.mean,
+                        d.low, d.high);
         }
         rt_buf_addf(out, " |\n");
     }
