@@ -6,6 +6,7 @@
 #   sh bench/debate.sh            about 25 minutes on two cores: 3 regimes, 6 methods, 5 seeds
 #   sh bench/debate.sh tune       chooses learning rates on seeds of its own → bench/debate/rates.txt
 #   sh bench/debate.sh tables     the tables and plots of what is there
+#   sh bench/debate.sh barrier    tokens a second: turns as soon as they can begin, against a barrier a round
 # --to DIR: where everything goes (runs/debate). --docs: writes tables and plots into docs/.
 # --regimes, --methods, --seeds "A B …": only a part.
 set -u
@@ -19,7 +20,7 @@ while [ $# -gt 0 ]; do
     quick) mode=quick regimes=debater seeds=1
         less="--set steps=1 --set eval.every=0 --set eval.problems=4" ;;
     tune) mode=tune regimes=debater seeds="1001 1002" rates="3e-5 1e-4 3e-4" ;;
-    tables) mode=tables ;;
+    tables | barrier) mode=$1 ;;
     --docs) docs=yes ;;
     --to | --regimes | --methods | --seeds)
         [ $# -ge 2 ] || { echo "debate.sh: $1 needs a value" >&2; exit 2; }
@@ -101,10 +102,48 @@ write_docs() {
         !skip { print }' docs/science.md >"$to/science.md" && cp "$to/science.md" docs/science.md
 }
 
+# ---- what a barrier costs ------------------------------------------------------------------------
+
+value() { # file, group, key of a number or text inside
+    sed "s/.*\"$2\":{\([^}]*\)}.*/\1/; s/.*\"$3\":\"\{0,1\}\([0-9a-f.]*\).*/\1/" "$1"
+}
+
+timed() { # barrier, actors, agents, rounds, slots → tokens a second of sampling, weights hash
+    rm -rf "$to/barrier"
+    mkdir -p "$to"
+    "$retake" run bench/debate/barrier.yaml --run "$to/barrier" --quiet --json --set actors.count="$2" \
+        --set algorithm.debate.agents="$3" --set algorithm.debate.rounds="$4" --set actors.slots="$5" \
+        --set algorithm.debate.barrier="$1" >"$to/barrier.json" 2>"$to/barrier.err" || {
+        echo "debate.sh: the run $to/barrier failed: $(tail -1 "$to/barrier.err")" >&2
+        exit 1
+    }
+    echo "$(value "$to/barrier.json" tokens sampled) $(value "$to/barrier.json" seconds sampling)" \
+        "$(value "$to/barrier.json" '' weights_hash)"
+}
+
+compare() { # debates behind one barrier, actors, agents, rounds, slots
+    batch=$1 && shift
+    for repeat in 1 2 3 4 5; do
+        free=$(timed 0 "$@") && held=$(timed "$batch" "$@") || exit 1
+        echo "$free $held" | awk -v what="batch $batch, actors $1, agents $2, rounds $3, slots $4" '
+            $3 != $6 { print "debate.sh: other weights with a barrier: " $3 ", " $6; exit 1 }
+            { printf "%s: %.0f tokens/s, with a barrier %.0f: x %.2f\n", what, $1 / $2, $4 / $5,
+              ($1 / $2) / ($4 / $5) }' || exit 1
+    done
+}
+
 for program in "$retake" "$reader"; do
     [ -x "$program" ] || { echo "debate.sh: there is no $program: build first" >&2; exit 1; }
 done
 case $mode in
+barrier)
+    for actors in 1 2; do
+        compare 8 $actors 3 2 32
+        compare 8 $actors 3 4 32
+        compare 48 $actors 3 4 32
+    done
+    exit 0
+    ;;
 tune)
     runs=$to/tune
     run_all

@@ -236,13 +236,15 @@ static void summaries_in_any_order(void **state)
  * holds up the others. */
 static void a_barrier_changes_nothing(void **state)
 {
-    char hash[2][33], dir[2][128]; /* `set` borrows */
+    static const char *const sizes[] = {"algorithm.debate.barrier=0", "algorithm.debate.barrier=1",
+                                        "algorithm.debate.barrier=65536"};
+    char hash[3][33], dir[3][128]; /* `set` borrows */
     world *w = *state;
     set(w, "algorithm.debate.rounds=3");
-    for (int barrier = 0; barrier < 2; barrier++) {
+    for (int barrier = 0; barrier < 3; barrier++) {
         snprintf(dir[barrier], sizeof dir[barrier], "run.dir=%s/run-%d", w->dir, barrier);
         set(w, dir[barrier]);
-        set(w, barrier ? "algorithm.debate.barrier=4" : "algorithm.debate.barrier=0");
+        set(w, sizes[barrier]);
         w->broken = AGENTS + 1; /* agent 1 in round 1 of problem 0 in step 0 */
         run(w);
         assert_true(w->learner.sequences > 0);
@@ -253,6 +255,7 @@ static void a_barrier_changes_nothing(void **state)
         memcpy(w->learner.data, w->learner.past[0], BLOB_BYTES);
     }
     assert_string_equal(hash[0], hash[1]);
+    assert_string_equal(hash[0], hash[2]);
 }
 
 /* ---- what agents say
