@@ -161,7 +161,6 @@ static int take(arena_run *r, const rt_completion *c, rt_error *err)
     size_t count = (size_t)c->ids_count;
     rt_turn alone = {0}, *turn = &alone;
     r->tokens += c->ids_count;
-    r->computed += c->prefill;
     r->done++;
     if (number != NUMBER_ALONE)
         turn = rt_debate_turn(a->debate, number / a->debate->agents, number % a->debate->agents);
@@ -255,6 +254,7 @@ static int run_debates(arena_run *r, rt_error *err)
     if (rc == 0)
         eval_progress_show(&r->progress, r->done, r->wanted, "texts", 0, r->right, r->tokens, true);
     run->seconds = eval_progress_end(&r->progress, rc == 0);
+    r->computed = rt_engine_get_stats(r->engine).tokens_prefill;
     if (rc == 0)
         measure(r);
     return rc;
@@ -355,7 +355,10 @@ static void print_text(const arena_run *r)
                    (long long)o->under_majority, (long long)o->persuaded, (long long)o->under_minority);
         printf("\n");
     }
-    printf("agreement (debates by the size of their largest group):");
+    printf("last round, by agent:");
+    for (int i = 0; i < settings->agents; i++)
+        printf(" %.1f %%", 100 * share(m->agent_right[i], m->agent_turns[i]));
+    printf("\nagreement (debates by the size of their largest group):");
     for (int i = 0; i <= settings->agents; i++)
         printf(" %d: %lld", i, (long long)m->agreement[i]);
     printf("; answers that can't be read: %lld\n", (long long)m->unparseable);
@@ -376,17 +379,20 @@ static int write_trace(const arena_run *r, rt_error *err)
         json_t *turns = json_array();
         for (int n = 0; n < a->debate->agents * a->debate->rounds; n++) {
             const rt_turn *turn = &a->debate->turns[n];
-            size_t bytes = rt_utf8_valid(turn->text, turn->text_bytes);
-            json_array_append_new(turns, json_pack("{s:i, s:i, s:o, s:s?}", "round",
-                                                   n / a->debate->agents, "agent", n % a->debate->agents,
-                                                   "text", json_stringn(turn->text, bytes), "answer",
-                                                   turn->answer));
+            json_array_append_new(
+                turns, json_pack("{s:i, s:i, s:o, s:o, s:i}", "round", n / a->debate->agents, "agent",
+                                 n % a->debate->agents, "text",
+                                 cli_json_text(turn->text, turn->text_bytes), "answer",
+                                 turn->answer ? cli_json_text(turn->answer, strlen(turn->answer))
+                                              : json_null(),
+                                 "tokens", turn->ids_count));
         }
-        json_t *line = json_pack("{s:s, s:s, s:o}", "prompt", a->debate->problem->prompt, "gold",
-                                 a->debate->problem->gold, "turns", turns);
-        char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
-        if (text)
-            rt_buf_addf(&out, "%s\n", text);
+        const rt_problem *problem = a->debate->problem;
+        json_t *line = json_pack("{s:o, s:o, s:o}", "prompt",
+                                 cli_json_text(problem->prompt, strlen(problem->prompt)), "gold",
+                                 cli_json_text(problem->gold, strlen(problem->gold)), "turns", turns);
+        char *text = json_dumps(line, JSON_COMPACT);
+        rt_buf_addf(&out, "%s\n", text);
         free(text);
         json_decref(line);
     }
@@ -405,14 +411,17 @@ static int settle(const options *o, rt_config *config)
     settings->rounds = o->rounds > 0 ? o->rounds : settings->rounds;
     settings->peers = o->peers > 0 ? o->peers : settings->peers;
     settings->diversity = o->diversity || settings->diversity;
-    settings->summaries = false;
     for (int i = 0; o->vote && i < 3; i++)
         if (strcmp(o->vote, votes[i]) == 0)
             settings->vote = i;
     if (o->vote && strcmp(o->vote, votes[settings->vote]) != 0)
         return cli_usage("--vote is maca, strict or weighted, not \"%s\"", o->vote);
-    if (settings->agents > RT_AGENTS_MAX || settings->rounds > RT_ROUNDS_MAX)
-        return cli_usage("at most %d agents and %d rounds", RT_AGENTS_MAX, RT_ROUNDS_MAX);
+    if (settings->agents < 2 || settings->agents > RT_AGENTS_MAX || settings->rounds > RT_ROUNDS_MAX ||
+        settings->peers >= RT_AGENTS_MAX)
+        return cli_usage("a debate has 2 to %d agents, 1 to %d rounds and at most %d peers", RT_AGENTS_MAX,
+                         RT_ROUNDS_MAX, RT_AGENTS_MAX - 1);
+    if (settings->summaries)
+        return cli_usage("this method quotes whole answers; give --set algorithm.debate.summaries=false");
     return 0;
 }
 
@@ -430,12 +439,12 @@ static int evaluate(const char *path, const options *o)
                                                         : o->temperature;
         rc = run_debates(&r, &err);
     }
-    if (rc == 0 && used == 0 && o->trace)
-        rc = write_trace(&r, &err);
     if (rc == 0 && used == 0 && o->common.json)
         print_json(&r);
     else if (rc == 0 && used == 0)
         print_text(&r);
+    if (rc == 0 && used == 0 && o->trace)
+        rc = write_trace(&r, &err);
     if (r.engine)
         rt_engine_free(&r.engine);
     rt_debate_rules_free(&r.rules);

@@ -13,6 +13,7 @@
 #define STOP_MS 1800             /* from Ctrl-C to the end, whatever hangs */
 #define BACKOFF_MS 250
 #define BACKOFF_MS_MAX 8000
+#define BRING_BACK_MS 1000
 #define FAILURES_MAX 5           /* short lives in a row until giving up */
 #define SHORT_LIFE_MS 5000
 #define SENTENCE "retake: "      /* begins the line in which a role says why it ends */
@@ -28,6 +29,7 @@ typedef struct child {
     char last_line[400];
     bool alive, pipe_open;
     bool ended;                  /* and not yet dealt with: its last words come first */
+    bool left;                   /* told to stop by the coordinator */
     int64_t status;
     int signal_number;
     int failures;                /* short lives in a row */
@@ -164,6 +166,18 @@ static void on_restart(uv_timer_t *timer)
         start(c);
 }
 
+/* A coordinator that died between telling the others to stop and its own end: the next one needs
+ * them again. */
+static void bring_back(supervisor *s)
+{
+    const child *coordinator = &s->children[0];
+    for (int i = 1; i < s->children_count; i++) {
+        child *c = &s->children[i];
+        if (c->left && (!coordinator->alive || coordinator->started_ns > c->started_ns))
+            uv_timer_start(&c->restart, on_restart, BRING_BACK_MS, 0);
+    }
+}
+
 static void restart_later(child *c, const char *how)
 {
     supervisor *s = c->supervisor;
@@ -183,6 +197,7 @@ static void restart_later(child *c, const char *how)
     s->result->restarts++;
     say(s, "%s %s; starting it again in %.1f s", c->name, how, (double)wait / 1000);
     uv_timer_start(&c->restart, on_restart, wait, 0);
+    bring_back(s);
 }
 
 static void coordinator_ended(supervisor *s, const child *c, int64_t status)
@@ -219,8 +234,10 @@ static void deal_with_end(child *c)
         coordinator_ended(s, c, status);
     else if (!signal_number && status == 2)
         give_up(s, c, "cannot work with this configuration", 2);
-    else if (!signal_number && status == 0 && !coordinator)
-        return; /* told to stop: the coordinator is about to end */
+    else if (!signal_number && status == 0 && !coordinator) {
+        c->left = true; /* the coordinator is about to end, too */
+        bring_back(s);
+    }
     else if (!signal_number && strcmp(c->role, "learner") == 0)
         give_up(s, c, "ended the run", 1);
     else
@@ -347,6 +364,7 @@ static void start(child *c)
         return;
     }
     c->alive = c->pipe_open = true;
+    c->left = false;
     s->alive++;
     uv_read_start((uv_stream_t *)&c->pipe, on_allocate, on_read);
 }

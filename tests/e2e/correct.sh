@@ -201,7 +201,7 @@ refused number 2 "--votes wants a whole number" "many" -- go --votes many
 refused temperature 2 "temperature is 0" -- go --temperature -1
 refused slots 2 "--slots" -- go --slots 0
 refused no-option 2 "no option \"--lifts\"" -- go --lifts
-refused method 2 "plain, thoughts or correct" "corect" -- "$RETAKE" eval "$work/model" --task chain --method corect
+refused method 2 "plain, thoughts, correct or debate" "corect" -- "$RETAKE" eval "$work/model" --task chain --method corect
 refused no-k 2 "no option \"--k\"" -- "$RETAKE" eval "$work/model" --task chain --method correct --k 2
 refused no-model 2 "which model?" -- "$RETAKE" correct --task chain
 refused no-task 2 "which task?" -- "$RETAKE" correct "$work/model"

@@ -39,3 +39,30 @@ tail -1 "$work/broken.err" | grep -q '^retake: gave up: learner ended the run: .
 grep -q 'starting it again' "$work/broken.err" && fail "a role with an answer of its own is started again"
 check_none_left "$work/broken/" 3
 say "ok: broken checkpoint: $(tail -1 "$work/broken.err")"
+
+# A coordinator that dies between telling the others to stop and its own end: they are started again for the
+# next one, which finds nothing left to do.
+LATE_SUMMARY=${LATE_SUMMARY:-$root/build/release/tests/liblate_summary.so}
+touch "$work/held"
+LATE=$work/held LD_PRELOAD=$LATE_SUMMARY start late --set actors.count=1 --set steps=2
+wait_step late 1 || fail "the run ended before its coordinator could be killed"
+victim=$(role_process "$work/late" coordinator)
+tries=0
+while role_process "$work/late" learner >"$work/learner"; do
+    tries=$((tries + 1))
+    [ $tries -lt 300 ] || fail "the learner was not told to stop"
+    sleep 0.05
+done
+rm "$work/held"
+kill -9 "$victim" || fail "the coordinator ended before it could be killed"
+tries=0
+while kill -0 "$started" 2>/dev/null; do
+    tries=$((tries + 1))
+    [ $tries -lt 300 ] || fail "a run never ends when its coordinator dies at its end"
+    sleep 0.1
+done
+wait "$started"
+same $? 0 "exit code when the coordinator dies at the end"
+same "$(query "$work/late" "SELECT count(*) FROM steps")" 2 "steps of that run"
+grep -q "coordinator was ended by signal 9; starting it again" "$work/late.err" || fail "nobody says so"
+say "ok: a coordinator that dies at its end"
