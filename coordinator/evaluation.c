@@ -102,18 +102,27 @@ int rt_evaluation_plan(rt_coordinator *co, int64_t version, rt_error *err)
     return RT_OK;
 }
 
+enum { SCORE_PARTS = 4 };
+typedef struct score_part {
+    const char *name;
+    double value;
+} score_part;
+
+static void list_parts(const rt_score *score, score_part parts[SCORE_PARTS])
+{
+    parts[0] = (score_part){"accuracy", score->accuracy};
+    parts[1] = (score_part){"low", score->low};
+    parts[2] = (score_part){"high", score->high};
+    parts[3] = (score_part){"count", (double)score->count};
+}
+
 static void record_score(rt_coordinator *co, int64_t version, const char *kind,
                          const rt_score *score)
 {
     char name[64];
-    const struct {
-        const char *name;
-        double value;
-    } parts[] = {{"accuracy", score->accuracy},
-                 {"low", score->low},
-                 {"high", score->high},
-                 {"count", (double)score->count}};
-    for (size_t i = 0; score->known && i < RT_COUNT(parts); i++) {
+    score_part parts[SCORE_PARTS];
+    list_parts(score, parts);
+    for (size_t i = 0; score->known && i < SCORE_PARTS; i++) {
         snprintf(name, sizeof name, "eval.%s.%s", kind, parts[i].name);
         rt_record_metric(co, version, name, parts[i].value);
     }
@@ -144,14 +153,9 @@ static rt_score score_of(const rt_plan *plan, bool sampled, int task)
 static void record_task(rt_coordinator *co, int64_t version, int task, const char *kind,
                         const rt_score *score)
 {
-    const struct {
-        const char *name;
-        double value;
-    } parts[] = {{"accuracy", score->accuracy},
-                 {"low", score->low},
-                 {"high", score->high},
-                 {"count", (double)score->count}};
-    for (size_t i = 0; score->known && i < RT_COUNT(parts); i++) {
+    score_part parts[SCORE_PARTS];
+    list_parts(score, parts);
+    for (size_t i = 0; score->known && i < SCORE_PARTS; i++) {
         char *name =
             rt_format("eval/%s/%s%s", rt_taskset_name(co->tasks, task), kind, parts[i].name);
         rt_record_metric(co, version, name, parts[i].value);

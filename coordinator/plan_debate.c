@@ -133,33 +133,6 @@ static bool held_back(const rt_coordinator *co, const rt_plan *plan, const rt_de
     return false;
 }
 
-/* Both the agent's own turn before and all it quotes are here; with summaries, those too. */
-static bool is_ready(const rt_coordinator *co, const rt_plan *plan, const rt_debate_entry *entry,
-                     int round, int agent)
-{
-    const rt_debate_settings *settings = &co->config->algorithm.debate;
-    int peers[RT_AGENTS_MAX];
-    if (held_back(co, plan, entry, round)) {
-        return false;
-    }
-    if (round == 0) {
-        return true;
-    }
-    if (!rt_debate_turn(entry->debate, round - 1, agent)->ids) {
-        return false;
-    }
-    int count = rt_debate_quotes(settings, (uint64_t)co->config->run.seed, entry->debate->id, round,
-                                 agent, peers);
-    for (int i = 0; i < count; i++) {
-        const rt_turn *turn = rt_debate_turn(entry->debate, round - 1, peers[i]);
-        bool condensed = !settings->summaries || turn->text_bytes == 0 || turn->summary;
-        if (!turn->ids || !condensed) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static int ask_turn(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry, int round, int agent,
                     rt_error *err)
 {
@@ -211,7 +184,9 @@ static void ask_ready(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry)
         for (int agent = 0; agent < entry->debate->agents && !entry->failed; agent++) {
             rt_error err = {0};
             int number = round * entry->debate->agents + agent;
-            if (!entry->turns[number] && is_ready(co, plan, entry, round, agent) &&
+            if (!entry->turns[number] && !held_back(co, plan, entry, round) &&
+                rt_debate_ready(&co->config->algorithm.debate, (uint64_t)co->config->run.seed,
+                                entry->debate, round, agent) &&
                 ask_turn(co, plan, entry, round, agent, &err)) {
                 leave_out(co, plan, entry, err.message);
             }

@@ -142,6 +142,27 @@ int rt_debate_quotes(const rt_debate_settings *settings, uint64_t seed, uint64_t
     return count;
 }
 
+bool rt_debate_ready(const rt_debate_settings *settings, uint64_t seed, const rt_debate *debate, int round,
+                     int agent)
+{
+    int peers[RT_AGENTS_MAX];
+    if (round == 0) {
+        return true;
+    }
+    if (!rt_debate_turn(debate, round - 1, agent)->ids) {
+        return false;
+    }
+    int count = rt_debate_quotes(settings, seed, debate->id, round, agent, peers);
+    for (int i = 0; i < count; i++) {
+        const rt_turn *turn = rt_debate_turn(debate, round - 1, peers[i]);
+        bool condensed = !settings->summaries || turn->text_bytes == 0 || turn->summary;
+        if (!turn->ids || !condensed) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* ---- the text of a message --------------------------------------------------------------------------- */
 
 typedef struct message {

@@ -63,6 +63,11 @@ void rt_turn_read(rt_turn *turn, const rt_tokenizer *tokenizer, const char *grad
 int rt_debate_quotes(const rt_debate_settings *settings, uint64_t seed, uint64_t debate, int round,
                      int agent, int peers[RT_AGENTS_MAX]);
 
+/* All that a turn reads is there: the agent's own turn before, those it quotes, and with
+ * debate.summaries the summaries of those that have a text. */
+bool rt_debate_ready(const rt_debate_settings *settings, uint64_t seed, const rt_debate *debate, int round,
+                     int agent);
+
 /* ---- conversations ------------------------------------------------------------------------------- */
 
 /* Settings, templates and chat form of a run.

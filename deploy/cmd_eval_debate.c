@@ -55,20 +55,6 @@ static uint64_t debate_id(int item)
     return UINT64_C(1) << 61 | (uint64_t)item << 8;
 }
 
-static bool is_ready(const arena_run *r, const rt_debate *debate, int round, int agent)
-{
-    int peers[RT_AGENTS_MAX];
-    if (round == 0)
-        return true;
-    if (!rt_debate_turn(debate, round - 1, agent)->ids)
-        return false;
-    int count = rt_debate_quotes(settings_of(r), r->session->run.seed, debate->id, round, agent, peers);
-    for (int i = 0; i < count; i++)
-        if (!rt_debate_turn(debate, round - 1, peers[i])->ids)
-            return false;
-    return true;
-}
-
 static int submit(arena_run *r, int item, int number, const rt_ids *ids, const uint64_t *trajectories,
                   int count, rt_error *err)
 {
@@ -99,7 +85,8 @@ static int ask_ready(arena_run *r, int item, rt_error *err)
     argument *a = &r->arguments[item];
     for (int round = 0; round < a->debate->rounds; round++)
         for (int agent = 0; agent < a->debate->agents; agent++)
-            if (!a->asked[round * a->debate->agents + agent] && is_ready(r, a->debate, round, agent)) {
+            if (!a->asked[round * a->debate->agents + agent] &&
+                rt_debate_ready(settings_of(r), r->session->run.seed, a->debate, round, agent)) {
                 int rc = ask_turn(r, item, round, agent, err);
                 if (rc != 0)
                     return rc;
