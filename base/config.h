@@ -164,6 +164,14 @@ typedef struct rt_config {
         /* rank 0: all weights are trained. targets: attention | mlp | all */
         struct { int64_t rank; double alpha, dropout; char *targets; } lora;
     } learner;
+    struct {
+        char *account;           /* off | last_block | full */
+        int64_t every;           /* steps between measurements */
+        bool halves;             /* products of halves of a task's prompts, as a check */
+        char *by;                /* none | kind | depth | agent | length */
+        char *correction;        /* none | equal_norms | running_norms | clip | pcgrad | cagrad */
+        double clip, decay, cagrad_c;
+    } gradients;
     struct { int64_t count, slots, threads, cache_tokens; char *device; } actors;
     struct { int64_t count, slots, cache_tokens; } debate; /* debate workers */
     struct {
