@@ -192,6 +192,13 @@ const rt_config_key rt_config_keys[] = {
          "compare the actors' log-probs with the learner's: every step, the first, never"),
     TEXT(learner, device, "cpu", 0, "cpu|ref", true, "where the learner computes"),
 
+    INTEGER(learner, lora.rank, "0", 0, 1024, true,
+            "train low-rank adapters of this rank; 0: all weights"),
+    REAL(learner, lora.alpha, "32", 0, 1e6, true, "adapters are scaled by alpha / rank"),
+    REAL(learner, lora.dropout, "0", 0, 0.99, true, "share of an adapter's input dropped in training"),
+    TEXT(learner, lora.targets, "attention", 0, "attention|mlp|all", true,
+         "linear layers that get an adapter"),
+
     TEXT(gradients, account, "off", 0, "off|last_block|full", false,
          "measure the gradient of each task: not, of the last layer, of all weights"),
     INTEGER(gradients, every, "1", 1, 1e9, false, "steps between measurements"),
@@ -206,13 +213,6 @@ const rt_config_key rt_config_keys[] = {
          "correction running_norms: what a step keeps of the running norm"),
     REAL(gradients, cagrad_c, "0.5", 0, 0.999, true,
          "correction cagrad: how far from the plain sum, as part of its norm"),
-
-    INTEGER(learner, lora.rank, "0", 0, 1024, true,
-            "train low-rank adapters of this rank; 0: all weights"),
-    REAL(learner, lora.alpha, "32", 0, 1e6, true, "adapters are scaled by alpha / rank"),
-    REAL(learner, lora.dropout, "0", 0, 0.99, true, "share of an adapter's input dropped in training"),
-    TEXT(learner, lora.targets, "attention", 0, "attention|mlp|all", true,
-         "linear layers that get an adapter"),
 
     INTEGER(actors, count, "2", 0, 256, false, "actor processes on this machine"),
     INTEGER(actors, slots, "64", 1, 65536, false, "sequences an actor generates at once"),
