@@ -78,9 +78,9 @@ static void add_parts(rt_resets_cell cell, const char *method, rt_buf *out)
         {"squared norm", whole, RT_GRADIENTS_NORM2}, {"naive", whole, RT_GRADIENTS_NAIVE},
         {"of live problems", whole, RT_GRADIENTS_LIVE_NORM}, {"last layer", whole, RT_GRADIENTS_BLOCK},
         {"share", whole, RT_GRADIENTS_SHARE}, {"cosine", whole, RT_GRADIENTS_COSINE},
-        {"mean \\|A\\|", whole, RT_GRADIENTS_ADVANTAGE}, {"live", live, 0}, {"reward, first third", reward, 0},
-        {"last third", reward, 1}, {"Gain", gains, 0}, {"held out, before", held_out, 0},
-        {"after", held_out, 1}};
+        {"mean \\|A\\|", whole, RT_GRADIENTS_ADVANTAGE}, {"live", live, 0},
+        {"reward, first third", reward, 0}, {"last third", reward, 1}, {"Gain", gains, 0},
+        {"held out, before", held_out, 0}, {"after", held_out, 1}};
     const rt_gradients *first = cell.runs->gradients;
     rt_buf_addf(out, "\nGradients of %s, means over the steps:\n\n| part", method);
     for (size_t c = 0; c < RT_COUNT(columns); c++)
@@ -154,7 +154,8 @@ typedef struct column {
 
 static const column of_tasks[] = {
     {"loudest by quietest", ratio, RT_GRADIENTS_NORM2}, {"the same, naive", ratio, RT_GRADIENTS_NAIVE},
-    {"the same, live problems", ratio, RT_GRADIENTS_LIVE_NORM}, {"the same, last layer", ratio, RT_GRADIENTS_BLOCK},
+    {"the same, live problems", ratio, RT_GRADIENTS_LIVE_NORM},
+    {"the same, last layer", ratio, RT_GRADIENTS_BLOCK},
     {"norm and Gain, tasks", relation, NORM_GAIN}, {"over time", relation, NORM_GAIN_WITHIN},
     {"norm and \\|A\\|, tasks", relation, NORM_ADVANTAGE}, {"over time", relation, NORM_ADVANTAGE_WITHIN},
     {"last layer and all", relation, LAST_LAYER}, {"clip factor", clip, 0}};
@@ -243,7 +244,7 @@ void rt_gradients_table(const rt_resets_runs *runs, const char *regime, rt_buf *
                     (int)RT_COUNT(of_resets), out);
 }
 
-/* ---- CSV ------------------------------------------------------------------------------------------------- */
+/* ---- CSV ------------------------------------------------------------------------------------- */
 
 static void add_csv(const rt_resets_run *run, rt_buf *out)
 {
@@ -269,7 +270,7 @@ void rt_gradients_csv(const rt_resets_runs *runs, rt_buf *out)
             add_csv(&runs->all[i], out);
 }
 
-/* ---- plot ------------------------------------------------------------------------------------------------ */
+/* ---- plot ------------------------------------------------------------------------------------ */
 
 enum { WINDOWS = 10, PANELS = 3 };
 
@@ -297,7 +298,8 @@ static void draw(rt_resets_cell cell, int part, question *ask, int first, panel 
 {
     const rt_gradients *g = cell.runs->gradients;
     rt_svg_series *series = &to->series[part];
-    *series = (rt_svg_series){g->names[part], 0, to->x[part], to->y[part], to->low[part], to->high[part], false};
+    *series = (rt_svg_series){g->names[part], 0, to->x[part], to->y[part], to->low[part], to->high[part],
+                              false};
     for (int window = 0; window < WINDOWS; window++) {
         rt_resets_figure figure = over_seeds(cell, ask, part, first + window);
         double error = isfinite(figure.error) ? figure.error : 0, middle = ask == gain_at ? 0 : 0.5;
@@ -334,7 +336,8 @@ int rt_gradients_plot(const rt_resets_runs *runs, const char *regime, const char
             points += panels[count].series[part].count;
         }
         if (points > 0) {
-            plots[count] = (rt_svg_plot){method, "steps", kinds[k].y, false, false, panels[count].series, tasks};
+            plots[count] = (rt_svg_plot){method, "steps", kinds[k].y, false, false, panels[count].series,
+                                         tasks};
             count++;
         }
     }

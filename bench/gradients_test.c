@@ -22,25 +22,26 @@ static rt_error err;
  * and b (naive 8 and 16), with −1 once for a; |A| follows a's norm over time and says nothing of b's. */
 static void fill(rt_buf *out, bool kinds)
 {
-    rt_buf_addf(out, "CREATE TABLE trajectories (id INTEGER PRIMARY KEY, step INTEGER, reset_id INTEGER, "
+    rt_buf_addf(out, "BEGIN; CREATE TABLE trajectories (id INTEGER PRIMARY KEY, step INTEGER, reset_id INTEGER, "
                      "kind TEXT, response_ids BLOB, thought_ends BLOB, grade TEXT, fate TEXT);"
                      "CREATE TABLE resets (id INTEGER PRIMARY KEY, trajectory_id INTEGER, thought INTEGER, "
                      "tokens INTEGER, visits INTEGER, successes INTEGER, oracle INTEGER);"
                      "CREATE TABLE steps (step INTEGER PRIMARY KEY);"
                      "CREATE TABLE metrics (step INTEGER, name TEXT, value REAL);"
                      "INSERT INTO metrics VALUES (0, 'eval.sampled.accuracy', 0.25), (20, "
-                     "'eval.sampled.accuracy', 0.5), (0, 'eval/a/accuracy', 0.125), (20, 'eval/a/accuracy', "
-                     "0.75), (3, 'grad/a/cosine/b', -0.5), (4, 'grad/a/cosine/b', 0), (5, 'grad/clip_factor', "
+                     "'eval.sampled.accuracy', 0.5), (0, 'eval/a/accuracy', 0.125), "
+                     "(20, 'eval/a/accuracy', 0.75), (3, 'grad/a/cosine/b', -0.5), "
+                     "(4, 'grad/a/cosine/b', 0), (5, 'grad/clip_factor', "
                      "0.25);");
     for (int step = 0; step < STEPS; step++) {
         double a = step == 7 ? -1 : 4;
         rt_buf_addf(out, "INSERT INTO steps VALUES (%d);", step);
-        rt_buf_addf(out, "INSERT INTO metrics VALUES (%d, 'task.a.reward', %.17g), (%d, 'task.b.reward', 0.5), ",
-                    step, step / 32.0, step);
+        rt_buf_addf(out, "INSERT INTO metrics VALUES (%d, 'task.a.reward', %.17g), "
+                    "(%d, 'task.b.reward', 0.5), ", step, step / 32.0, step);
         rt_buf_addf(out, "(%d, 'grad/a/norm2', %g), (%d, 'grad/a/naive', 8), (%d, 'grad/a/advantage', %g), ",
                     step, a, step, step, a / 8);
-        rt_buf_addf(out, "(%d, 'grad/b/norm2', 16), (%d, 'grad/b/naive', 16), (%d, 'grad/b/advantage', 0.25), ",
-                    step, step, step);
+        rt_buf_addf(out, "(%d, 'grad/b/norm2', 16), (%d, 'grad/b/naive', 16), "
+                    "(%d, 'grad/b/advantage', 0.25), ", step, step, step);
         rt_buf_addf(out, "(%d, 'grad/a/norm2_block', %g), (%d, 'grad/b/norm2_block', 8);", step, a / 2, step);
         if (kinds)
             rt_buf_addf(out, "INSERT INTO metrics VALUES (%d, 'grad/by/base/norm2', 4), "
@@ -61,6 +62,7 @@ static void make_run(const char *folder, const char *method, const char *setting
     assert_int_equal(rt_file_write(done, "{}", 2, &err), 0);
     rt_buf_clear(&text);
     fill(&text, kinds);
+    rt_buf_addf(&text, "COMMIT;");
     sqlite3 *db;
     char *message = NULL;
     assert_int_equal(sqlite3_open(name, &db), SQLITE_OK);

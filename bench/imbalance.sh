@@ -3,7 +3,7 @@
 # them or to correct them? Methods at equal sampled tokens, several seeds; the same measurement on resets.
 # One run at a time; run again it goes on where it stopped. docs/science.md says what is measured and what
 # came out.
-#   sh bench/imbalance.sh quick    seconds: one seed, three steps: shows that everything works
+#   sh bench/imbalance.sh quick    seconds: one seed, two steps: shows that everything works
 #   sh bench/imbalance.sh          about 25 minutes on two idle cores: 6 methods, 5 seeds, and resets
 #   sh bench/imbalance.sh tune     chooses learning rates on seeds of its own → bench/imbalance/rates.txt
 #   sh bench/imbalance.sh tables   the tables and plots of what is there
@@ -21,7 +21,8 @@ mode=default to=runs/imbalance docs=no less='' warm='' rates=''
 while [ $# -gt 0 ]; do
     case $1 in
     quick) mode=quick seeds=1 warm="--set sft.steps=2 --set sft.batch=4"
-        less="--set steps=3 --set eval.every=0 --set eval.problems=10 --set eval.samples=1" ;;
+        less="--set steps=2 --set algorithm.problems=10 --set sampling.max_tokens=60 --set eval.every=0
+            --set eval.problems=5 --set eval.samples=1" ;;
     tune) mode=tune regimes=five seeds="1001 1002" rates="5e-5 1e-4 2e-4" ;;
     tables) mode=tables ;;
     --docs) docs=yes ;;

@@ -1,6 +1,6 @@
 /*
- * resets: reads the runs of bench/resets.sh, bench/debate.sh and bench/imbalance.sh (folders
- * REGIME/METHOD/NAME, each a run folder) and writes what they say as CSV, Markdown tables and SVG plots. Only finished runs count
+ * resets: reads the runs of bench/resets.sh, debate.sh and imbalance.sh (folders REGIME/METHOD/NAME,
+ * each a run folder) and writes what they say as CSV, Markdown tables and SVG plots. Only finished runs count
  * (summary.json).
  *
  * Means are over seeds, with their standard error. Differences are paired by seed: both methods met
