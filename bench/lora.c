@@ -109,7 +109,7 @@ static double train(bench *b, bool adapters)
     double seconds = -1;
     for (int pass = 0; pass < 2; pass++) { /* the first touches fresh memory */
         double began = processor_seconds();
-        int rc = rt_trainer_plan(trainer, list, lengths, adapters ? which : NULL, SLOTS, row_of,
+        int rc = rt_trainer_plan(trainer, list, lengths, adapters ? which : NULL, NULL, SLOTS, row_of,
                                  &b->err);
         for (int e = 0; e < SLOTS * RESPONSE; e++) {
             int i = e / RESPONSE, t = PROMPT + e % RESPONSE;

@@ -280,10 +280,10 @@ static void run_adamw(rt_ops *ops, void *context)
                0, 1, 1);
 }
 
-static void run_squares(rt_ops *ops, void *context)
+static void run_dot(rt_ops *ops, void *context)
 {
     rowwise *w = context;
-    ops->sum_squares(ops, w->b, (size_t)w->rows * (size_t)w->d);
+    ops->dot(ops, w->b, w->b, (size_t)w->rows * (size_t)w->d);
 }
 
 static void bench_rowwise(const bench *b)
@@ -300,7 +300,7 @@ static void bench_rowwise(const bench *b)
            4 * elements);
     report(b, "rope", "2048 x 4 x 24", best_time(ops, run_rope, &w), 2048 * H * S * 3,
            2048 * H * S * 8);
-    report(b, "sum_squares", "786432", best_time(ops, run_squares, &w), 2 * elements, 4 * elements);
+    report(b, "dot", "786432", best_time(ops, run_dot, &w), 2 * elements, 4 * elements);
     memset(w.a, 0, (size_t)elements * 4);
     memset(w.b, 0, (size_t)elements * 4);
     report(b, "adamw", "393216", best_time(ops, run_adamw, &w), 8 * elements, 14 * elements);

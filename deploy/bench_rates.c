@@ -190,7 +190,7 @@ static void micro_free(micro *m)
 
 static int micro_pass(const bench *b, rt_trainer *trainer, micro *m, float *grad, rt_error *err)
 {
-    m->rows = rt_trainer_plan(trainer, m->list, m->lengths, NULL, m->sequences, m->row_of, err);
+    m->rows = rt_trainer_plan(trainer, m->list, m->lengths, NULL, NULL, m->sequences, m->row_of, err);
     if (m->rows < 0)
         return m->rows;
     for (int s = 0, e = 0; s < m->sequences; s++)

@@ -80,7 +80,7 @@ static int train(stepper *s, int from, int to, bool compare, rt_error *err)
         list[i] = s->ids + (size_t)(from + i) * (size_t)width(b);
         row_of[i] = s->rows + (size_t)(from + i) * (size_t)width(b);
     }
-    int rows = rt_trainer_plan(s->trainer, list, s->lengths + from, NULL, count, row_of, err);
+    int rows = rt_trainer_plan(s->trainer, list, s->lengths + from, NULL, NULL, count, row_of, err);
     if (rows < 0)
         return rows;
     for (int i = 0; i < count; i++) {
@@ -112,7 +112,7 @@ static void update(stepper *s)
     rt_ops *ops = s->b->ops;
     size_t count = s->master->count;
     s->updates++;
-    ops->sum_squares(ops, s->grad, count);
+    ops->dot(ops, s->grad, s->grad, count);
     /* so small a rate that thousands of updates leave the model what it is */
     ops->adamw(ops, s->master->data, s->m, s->v, s->grad, count, 1, 1e-9f, 0.9f, 0.999f, 1e-8f, 0,
                0.1f, 0.001f);

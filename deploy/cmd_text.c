@@ -134,7 +134,7 @@ static json_t *score_ids(scorer *s, const int32_t *ids, int count)
     int32_t *rows = rt_alloc((size_t)count * sizeof *rows);
     rt_entry *entries = rt_alloc((size_t)count * sizeof *entries);
     float *logprob = rt_alloc((size_t)count * sizeof *logprob);
-    int rc = rt_trainer_plan(s->trainer, &ids, &count, &s->model.adapter, 1, &rows, &err);
+    int rc = rt_trainer_plan(s->trainer, &ids, &count, &s->model.adapter, NULL, 1, &rows, &err);
     if (rc > 0) {
         for (int t = 1; t < count; t++)
             entries[t - 1] = (rt_entry){rows[t - 1], ids[t]};

@@ -107,7 +107,7 @@ static void score(const rt_learner *learner, world *w)
         const int32_t *ids = w->ids[i];
         const int adapter = w->sequences[i].adapter - 1;
         rt_entry entries[RESPONSE];
-        assert_true(rt_trainer_plan(trainer, &ids, &length, &adapter, 1, &row_of, NULL) > 0);
+        assert_true(rt_trainer_plan(trainer, &ids, &length, &adapter, NULL, 1, &row_of, NULL) > 0);
         for (int t = 0; t < RESPONSE; t++)
             entries[t] = (rt_entry){rows[PROMPT + t - 1], ids[PROMPT + t]};
         assert_int_equal(rt_trainer_forward(trainer, entries, RESPONSE, 1, false, w->logp[i], NULL),

@@ -45,7 +45,7 @@ static void on_gradient(void *context, int update, const float *grad, size_t cou
     memcpy(a->grad[update], grad, count * sizeof(float));
     a->loss[update] = (float)loss;
     a->norm[update] =
-        (float)sqrt(a->learner->ops->sum_squares(a->learner->ops, grad, count));
+        (float)sqrt(a->learner->ops->dot(a->learner->ops, grad, grad, count));
 }
 
 static void prepare(audit *a)

@@ -206,7 +206,7 @@ int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error
         count = rt_adapters_stride(learner->adapters);
         at = count * (size_t)learner->adapter;
     }
-    double norm = sqrt(ops->sum_squares(ops, learner->grad + at, count));
+    double norm = sqrt(ops->dot(ops, learner->grad + at, learner->grad + at, count));
     *grad_norm = norm;
     if (!isfinite(norm)) {
         memset(learner->grad, 0, optimizer->count * sizeof(float));

@@ -79,7 +79,7 @@ static void score(const rt_learner *learner, world *w)
         int32_t rows[PROMPT + RESPONSE], *row_of = rows, length = PROMPT + RESPONSE;
         const int32_t *ids = w->ids[i];
         rt_entry entries[RESPONSE];
-        assert_true(rt_trainer_plan(trainer, &ids, &length, NULL, 1, &row_of, &err) > 0);
+        assert_true(rt_trainer_plan(trainer, &ids, &length, NULL, NULL, 1, &row_of, &err) > 0);
         for (int t = 0; t < RESPONSE; t++)
             entries[t] = (rt_entry){rows[PROMPT + t - 1], ids[PROMPT + t]};
         float temperature = w->sequences[i].task == 1 ? 0.5f : 1;

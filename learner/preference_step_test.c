@@ -92,7 +92,7 @@ static void score(const rt_learner *learner, const int32_t (*ids)[LENGTH], float
         int32_t rows[LENGTH], *row_of = rows, length = LENGTH;
         const int32_t *one = ids[i];
         rt_entry entries[RESPONSE];
-        assert_true(rt_trainer_plan(trainer, &one, &length, NULL, 1, &row_of, &err) > 0);
+        assert_true(rt_trainer_plan(trainer, &one, &length, NULL, NULL, 1, &row_of, &err) > 0);
         for (int t = 0; t < RESPONSE; t++)
             entries[t] = (rt_entry){rows[PROMPT + t - 1], one[PROMPT + t]};
         assert_int_equal(rt_trainer_forward(trainer, entries, RESPONSE, 1, false, logp[i], &err), 0);

@@ -79,7 +79,7 @@ static int gather(rt_learner *learner, const rt_sequence *const *sequences, int 
         s->row_of[i] = next;
         next += s->lengths[i];
     }
-    int planned = rt_trainer_plan(learner->trainer, s->ids, s->lengths, s->adapter, count, s->row_of,
+    int planned = rt_trainer_plan(learner->trainer, s->ids, s->lengths, s->adapter, NULL, count, s->row_of,
                                   err);
     if (planned < 0)
         return planned;
@@ -132,7 +132,7 @@ static int reference_logp(rt_learner *learner, int count, int entries, float tem
     struct scratch *s = &learner->scratch;
     if (!learner->reference)
         return 0;
-    int rows = rt_trainer_plan(learner->reference, s->ids, s->lengths, NULL, count, s->row_of, err);
+    int rows = rt_trainer_plan(learner->reference, s->ids, s->lengths, NULL, NULL, count, s->row_of, err);
     if (rows < 0)
         return rows;
     return rt_trainer_forward(learner->reference, s->entries, entries, temperature, false, s->ref_logp,

@@ -201,7 +201,7 @@ static void test_engine_mixed(void **state)
         rt_completion_free(&c);
     }
     /* the prompt is a run of its own for each adapter and for none */
-    assert_int_equal(rt_trainer_plan(trainer, list, lengths, adapters, 8, row_of, NULL),
+    assert_int_equal(rt_trainer_plan(trainer, list, lengths, adapters, NULL, 8, row_of, NULL),
                      4 * 21 + 8 * 15);
     rt_entry entries[8 * 15];
     float logprob[8 * 15];
@@ -247,7 +247,7 @@ static double pass_run(const adapted *a, const pass *p, float *grad)
             list[count] = ids[count], lengths[count] = 24, row_of[count] = rows[count];
             kinds[count] = adapters[i];
         }
-        assert_true(rt_trainer_plan(trainer, list, lengths, kinds, count, row_of, NULL) > 0);
+        assert_true(rt_trainer_plan(trainer, list, lengths, kinds, NULL, count, row_of, NULL) > 0);
         for (int i = 0; i < count; i++)
             for (int t = 10; t < 24; t++) {
                 int number = SEQUENCES * part / p->parts + i;

@@ -90,7 +90,7 @@ static void expect_trained(rt_trainer *trainer, const int32_t *prefix, int prefi
         lengths[i] = prefix_count + c[i].ids_count;
         rows[i] = row_of[i];
     }
-    assert_true(rt_trainer_plan(trainer, sequences, lengths, NULL, count, rows, NULL) > 0);
+    assert_true(rt_trainer_plan(trainer, sequences, lengths, NULL, NULL, count, rows, NULL) > 0);
     for (int i = 0; i < count; i++)
         for (int t = 0; t < c[i].ids_count; t++)
             entries[entries_count++] = (rt_entry){row_of[i][prefix_count + t - 1], c[i].ids[t]};

@@ -245,15 +245,21 @@ int rt_trainer_new(rt_trainer **trainer, rt_net *net, int64_t tokens_max, bool r
 void rt_trainer_free(rt_trainer **trainer);
 /* sequences[i] = ids of length lengths[i], computed with adapters[i] (−1: off; NULL: all off);
  * returns the number of distinct rows after sharing and fills row_of[i][t] (the caller's memory,
- * lengths[i] each). Only sequences of one adapter share. */
+ * lengths[i] each). Only sequences of one adapter and of one tree share: trees (NULL: one) are runs of
+ * equal numbers, and a batch cut between two of them gives the same bits of log-probs and gradient. */
 int rt_trainer_plan(rt_trainer *trainer, const int32_t *const *sequences, const int32_t *lengths,
-                    const int *adapters, int count, int32_t **row_of, rt_error *err);
+                    const int *adapters, const int *trees, int count, int32_t **row_of,
+                    rt_error *err);
 /* Drops this share of the adapters' inputs in the forwards (and their backwards) that follow, 0: none.
  * What is dropped is a function of (seed, a row's path, layer, group of layers with one input). */
 void rt_trainer_set_dropout(rt_trainer *trainer, double share, uint64_t seed);
 /* Forward over the planned rows; logprob[e] at temperature. keep: saves what backward needs. */
 int rt_trainer_forward(rt_trainer *trainer, const rt_entry *entries, int count, float temperature,
                        bool keep, float *logprob, rt_error *err);
+/* Where embedding and head are one matrix, the backwards that follow add what looking tokens up gives
+ * to lookups (V, D) and what the head gives to grad; NULL: both to grad. Apart, each is a sum over
+ * rows in their order, whatever the cut into micro-batches. Borrows. */
+void rt_trainer_set_lookups(rt_trainer *trainer, float *lookups);
 /* Adds the gradient of Σ g[e]·logprob[e] to grad (flat f32, canonical order): of all weights, or,
  * where the net has adapters, of these alone. */
 int rt_trainer_backward(rt_trainer *trainer, const rt_entry *entries, const float *g, int count,

@@ -216,6 +216,11 @@ static void spans_plan(rt_trainer *t)
     }
 }
 
+void rt_trainer_set_lookups(rt_trainer *t, float *lookups)
+{
+    t->lookups = lookups;
+}
+
 /* ---- the trie ---- */
 
 static int32_t child_find(const rt_trainer *t, int adapter, int32_t row, int32_t id)
@@ -324,7 +329,8 @@ static int sequence_check(const rt_trainer *t, int index, const int32_t *ids, in
 }
 
 int rt_trainer_plan(rt_trainer *t, const int32_t *const *sequences, const int32_t *lengths,
-                    const int *adapters, int count, int32_t **row_of, rt_error *err)
+                    const int *adapters, const int *trees, int count, int32_t **row_of,
+                    rt_error *err)
 {
     t->rows = t->segments_count = t->pages = 0;
     t->tables_count = 0;
@@ -334,6 +340,8 @@ int rt_trainer_plan(rt_trainer *t, const int32_t *const *sequences, const int32_
     for (int i = 0; i < count; i++) {
         int rc = sequence_check(t, i, sequences[i], lengths[i], err);
         int32_t row = -1;
+        if (trees != NULL && i > 0 && trees[i] != trees[i - 1])
+            t->roots = -1; /* what came before is not found from here on */
         int adapter = adapters != NULL ? adapters[i] : -1;
         RT_ASSERT(adapter >= -1 && adapter < rt_net_adapters(t->net));
         int p = 0, first = t->rows;

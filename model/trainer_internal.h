@@ -57,6 +57,7 @@ struct rt_trainer {
     rt_lora_dropout dropout; /* paths and buffers are made when it is first set */
     uint64_t *paths;    // (rows_max)
     /* backward */
+    float *lookups;     // (V, D) of the caller, or NULL
     float *dx, *dh, *dqkv;
     float *datt, *dgate_up, *dact; /* of the piece at work */
     /* logits in chunks */

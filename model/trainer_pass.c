@@ -214,8 +214,10 @@ int rt_trainer_backward(rt_trainer *t, const rt_entry *entries, const float *g, 
             layer_forward(t, l, NULL);
         layer_backward(t, l, grad);
     }
-    if (base)
-        ops->embed_backward(ops, grad + net->embed_at, t->ids, t->dx, t->rows, a->d);
+    if (base) {
+        float *lookups = a->tied && t->lookups ? t->lookups : grad + net->embed_at;
+        ops->embed_backward(ops, lookups, t->ids, t->dx, t->rows, a->d);
+    }
     if (t->recompute && a->layers > 1)
         t->kept = false; /* the last layer's activations are gone */
     return RT_OK;

@@ -12,6 +12,7 @@ typedef struct batch {
     int32_t ids[COUNT][LENGTH_MAX];
     int32_t lengths[COUNT];
     int32_t row_of[COUNT][LENGTH_MAX];
+    int trees[COUNT];
     float g[ENTRIES_MAX], logprob[ENTRIES_MAX];
 } batch;
 
@@ -56,7 +57,8 @@ static int run_part(rt_trainer *trainer, batch *b, int from, int to, float tempe
         sequences[i - from] = b->ids[i];
         rows[i - from] = b->row_of[i];
     }
-    int planned = rt_trainer_plan(trainer, sequences, b->lengths + from, NULL, to - from, rows, NULL);
+    int planned = rt_trainer_plan(trainer, sequences, b->lengths + from, NULL, b->trees + from,
+                                  to - from, rows, NULL);
     assert_true(planned > 0);
     for (int i = from; i < to; i++)
         for (int t = 0; t + 1 < b->lengths[i]; t++) {
@@ -193,6 +195,44 @@ static void test_shared_same_bits_with_recompute_and_threads(void **state)
     rt_free(want);
 }
 
+/* Trees of three sequences each, cut between trees or not at all; what lookups add comes last. */
+static float *grad_of_trees(testing_net *n, bool recompute, int parts, batch *b)
+{
+    size_t count = n->weights->count, embedding = 94 * (size_t)n->weights->arch.d;
+    float *grad = rt_alloc((count + embedding) * sizeof(float));
+    rt_trainer *trainer;
+    *b = shared_batch();
+    for (int i = 0; i < COUNT; i++)
+        b->trees[i] = i / 3;
+    assert_int_equal(rt_trainer_new(&trainer, n->net, 512, recompute, NULL), RT_OK);
+    rt_trainer_set_lookups(trainer, grad + count);
+    for (int p = 0; p < parts; p++)
+        run_part(trainer, b, COUNT * p / parts, COUNT * (p + 1) / parts, 0.7f, grad);
+    rt_trainer_free(&trainer);
+    return grad;
+}
+
+static void test_cut_between_trees_same_bits(void **state)
+{
+    (void)state;
+    for (int variant = 0; variant < 8; variant++) {
+        rt_arch arch = testing_arch(variant & 1);
+        testing_net n = testing_open(&arch, RT_F32, "cpu", variant & 4 ? 2 : 1, 3);
+        size_t bytes = (n.weights->count + 94 * (size_t)arch.d) * sizeof(float);
+        batch whole, cut;
+        float *want = grad_of_trees(&n, variant & 2, 1, &whole);
+        float *grad = grad_of_trees(&n, variant & 2, 3, &cut);
+        assert_memory_equal(whole.logprob, cut.logprob, sizeof whole.logprob);
+        assert_memory_equal(want, grad, bytes);
+        bool looked_up = false;
+        for (size_t i = n.weights->count; i < bytes / sizeof(float); i++)
+            looked_up = looked_up || grad[i] != 0;
+        assert_true(looked_up == arch.tied);
+        rt_free(want), rt_free(grad);
+        testing_close(&n);
+    }
+}
+
 /* Entries in any order, several on a row. */
 static void test_entries_in_any_order(void **state)
 {
@@ -205,7 +245,7 @@ static void test_entries_in_any_order(void **state)
     const int32_t *sequences[1] = {ids}, lengths[1] = {12};
     int32_t *rows[1] = {row_of};
     assert_int_equal(rt_trainer_new(&trainer, n.net, 16, true, NULL), RT_OK);
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 1, rows, NULL), 12);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, NULL, 1, rows, NULL), 12);
     rt_entry ordered[6] = {{2, 5}, {2, 9}, {3, 0}, {7, 93}, {7, 93}, {11, 1}}, mixed[6];
     static const int order[6] = {3, 0, 5, 1, 4, 2};
     float g[6] = {1, -2, 0.5f, 3, 0.25f, -1}, g_mixed[6], a[6], b[6], single;
@@ -246,7 +286,7 @@ static void test_backward_at_another_temperature(void **state)
     float logprob[3], *grad[3];
     size_t bytes = n.weights->count * sizeof(float);
     assert_int_equal(rt_trainer_new(&trainer, n.net, 16, false, NULL), RT_OK);
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 1, rows, NULL), 12);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, NULL, 1, rows, NULL), 12);
     for (int i = 0; i < 3; i++) {
         grad[i] = rt_alloc(bytes);
         assert_int_equal(rt_trainer_forward(trainer, entries, 3, forward_at[i], true, logprob, NULL),
@@ -338,12 +378,12 @@ static void test_errors(void **state)
     float *grad = rt_alloc(n.weights->count * sizeof(float));
     assert_int_equal(rt_trainer_new(&trainer, n.net, 32, true, NULL), RT_OK);
     assert_int_equal(rt_trainer_forward(trainer, &entry, 1, 1, true, &logprob, &err), RT_ERR_STATE);
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 1, rows, &err), RT_ERR_LIMIT);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, NULL, 1, rows, &err), RT_ERR_LIMIT);
     lengths[0] = 8;
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 2, rows, &err), RT_ERR_INPUT);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, NULL, 2, rows, &err), RT_ERR_INPUT);
     lengths[1] = 0;
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 2, rows, &err), RT_ERR_LIMIT);
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 1, rows, &err), 8);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, NULL, 2, rows, &err), RT_ERR_LIMIT);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, NULL, 1, rows, &err), 8);
     assert_int_equal(rt_trainer_forward(trainer, &entry, 1, 0, true, &logprob, &err), RT_ERR_USAGE);
     assert_int_equal(rt_trainer_forward(trainer, &entry, 1, 1, false, &logprob, &err), RT_OK);
     assert_int_equal(rt_trainer_backward(trainer, &entry, &g, 1, 1, grad, &err), RT_ERR_STATE);
@@ -359,6 +399,7 @@ int main(void)
         cmocka_unit_test(test_shared_equals_plain),
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_shared_same_bits_with_recompute_and_threads),
+        cmocka_unit_test(test_cut_between_trees_same_bits),
         cmocka_unit_test(test_entries_in_any_order),
         cmocka_unit_test(test_backward_at_another_temperature),
         cmocka_unit_test(test_finite_differences),

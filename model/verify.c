@@ -236,7 +236,7 @@ static void logprobs_compare(verify *v, int b, int count, const float *logprob, 
 static int merged_compare(verify *v, int b, const int32_t *ids, int length, double largest)
 {
     int32_t *row_of = rt_alloc((size_t)length * sizeof *row_of);
-    int rc = rt_trainer_plan(v->merged, &ids, &length, NULL, 1, &row_of, v->err);
+    int rc = rt_trainer_plan(v->merged, &ids, &length, NULL, NULL, 1, &row_of, v->err);
     float logprob;
     const rt_entry entry = {.row = 0, .target = ids[0]};
     if (rc >= 0)
@@ -267,7 +267,7 @@ static int sequence_run(verify *v, int b, double largest)
     const int32_t *sequences[1] = {ids}, lengths[1] = {length};
     int32_t *rows[1] = {row_of};
     const int adapter = v->adapters != NULL ? 0 : -1;
-    int rc = rt_trainer_plan(v->trainer, sequences, lengths, &adapter, 1, rows, v->err);
+    int rc = rt_trainer_plan(v->trainer, sequences, lengths, &adapter, NULL, 1, rows, v->err);
     for (int e = 0; rc >= 0 && e < count; e++)
         entries[e] = (rt_entry){.row = row_of[e], .target = ids[e + 1]};
     if (rc >= 0)

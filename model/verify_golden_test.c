@@ -91,7 +91,7 @@ static void score_line(rt_trainer *trainer, const json_t *line)
         ids[i] = (int32_t)json_integer_value(json_array_get(ids_json, (size_t)i));
     const int32_t *sequences[1] = {ids}, lengths[1] = {length};
     int32_t *rows[1] = {row_of};
-    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, 1, rows, NULL), length);
+    assert_int_equal(rt_trainer_plan(trainer, sequences, lengths, NULL, NULL, 1, rows, NULL), length);
     for (int i = 0; i + 1 < length; i++)
         entries[i] = (rt_entry){row_of[i], ids[i + 1]};
     assert_int_equal(rt_trainer_forward(trainer, entries, length - 1, temperature, false, got,

@@ -234,33 +234,81 @@ static void cpu_logprob_backward(rt_ops *ops, float *logits, const float *lse,
     }
 }
 
-static double sum_squares_run(const float *x, size_t count)
+/* Sixteen sums side by side; a product of two floats is exact in double. */
+static double lanes_sum(const double *lanes)
 {
-    double lanes[16] = {0}, sum = 0;
-    size_t i = 0;
-    for (; i + 16 <= count; i += 16)
-        for (size_t j = 0; j < 16; j++)
-            lanes[j] += (double)x[i + j] * (double)x[i + j]; /* the product is exact */
-    for (; i < count; i++)
-        lanes[i % 16] += (double)x[i] * (double)x[i];
+    double sum = 0;
     for (size_t j = 0; j < 16; j++)
         sum += lanes[j];
     return sum;
 }
 
-static double cpu_sum_squares(rt_ops *ops, const float *x, size_t count)
+static double dot_run(const float *a, const float *b, size_t count)
 {
-    int64_t runs = (int64_t)((count + RUN - 1) / RUN);
-    int threads = threads_for(ops, (double)count / 8);
-    double *sums = rt_host_scratch(ops, (size_t)(runs + 1) * sizeof(double)), sum = 0;
-    PARALLEL_FOR(threads)
-    for (int64_t run = 0; run < runs; run++) {
-        size_t first = (size_t)run * RUN;
-        sums[run] = sum_squares_run(x + first, RT_MIN((size_t)RUN, count - first));
+    double lanes[16] = {0};
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16)
+        for (size_t j = 0; j < 16; j++)
+            lanes[j] += (double)a[i + j] * (double)b[i + j];
+    for (; i < count; i++)
+        lanes[i % 16] += (double)a[i] * (double)b[i];
+    return lanes_sum(lanes);
+}
+
+static double change_run(float *restrict sum, float *restrict seen, const float *restrict now,
+                         const float *restrict more, size_t count)
+{
+    double lanes[16] = {0};
+    float value[16], change[16];
+    for (size_t i = 0; i < count; i += 16) {
+        size_t n = RT_MIN((size_t)16, count - i);
+        for (size_t j = 0; j < n; j++)
+            value[j] = more ? now[i + j] + more[i + j] : now[i + j];
+        for (size_t j = 0; j < n; j++) {
+            change[j] = value[j] - seen[i + j];
+            sum[i + j] += change[j];
+            seen[i + j] = value[j];
+        }
+        for (size_t j = 0; j < n; j++)
+            lanes[j] += (double)change[j] * (double)change[j];
     }
+    return lanes_sum(lanes);
+}
+
+static double runs_sum(const double *sums, int64_t runs)
+{
+    double sum = 0;
     for (int64_t run = 0; run < runs; run++)
         sum += sums[run];
     return sum;
+}
+
+static double cpu_dot(rt_ops *ops, const float *a, const float *b, size_t count)
+{
+    int64_t runs = (int64_t)((count + RUN - 1) / RUN);
+    int threads = threads_for(ops, (double)count / 8);
+    double *sums = rt_host_scratch(ops, (size_t)(runs + 1) * sizeof(double));
+    PARALLEL_FOR(threads)
+    for (int64_t run = 0; run < runs; run++) {
+        size_t first = (size_t)run * RUN;
+        sums[run] = dot_run(a + first, b + first, RT_MIN((size_t)RUN, count - first));
+    }
+    return runs_sum(sums, runs);
+}
+
+static double cpu_change(rt_ops *ops, float *sum, float *seen, const float *now, const float *more,
+                         size_t count)
+{
+    int64_t runs = (int64_t)((count + RUN - 1) / RUN);
+    int threads = threads_for(ops, (double)count / 2);
+    double *sums = rt_host_scratch(ops, (size_t)(runs + 1) * sizeof(double));
+    PARALLEL_FOR(threads)
+    for (int64_t run = 0; run < runs; run++) {
+        size_t at = (size_t)run * RUN;
+        sums[run] = change_run(sum + at, seen + at, now + at, more ? more + at : NULL,
+                               RT_MIN((size_t)RUN, count - at));
+    }
+    return runs_sum(sums, runs);
 }
 
 static void cpu_adamw(rt_ops *ops, float *w, float *m, float *v, const float *g, size_t count,

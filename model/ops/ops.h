@@ -136,8 +136,12 @@ typedef struct rt_ops {
                              const int32_t *first, const int32_t *target, const float *g,
                              int rows, int v, float temperature);
 
-    /* Σ x² in double, one fixed order whatever the thread count. */
-    double (*sum_squares)(struct rt_ops *ops, const float *x, size_t count);
+    /* Σ a·b in double, one fixed order whatever the thread count. */
+    double (*dot)(struct rt_ops *ops, const float *a, const float *b, size_t count);
+    /* What was added to a running vector since the last look: with v = now + more (more NULL: now),
+     * sum += v − seen, seen = v. Returns Σ (v − seen)², in the order of dot. */
+    double (*change)(struct rt_ops *ops, float *sum, float *seen, const float *now, const float *more,
+                     size_t count);
     /* AdamW (Loshchilov & Hutter 2019): g·grad_scale, decoupled decay; bias corrections given. */
     void (*adamw)(struct rt_ops *ops, float *w, float *m, float *v, const float *g, size_t count,
                   float grad_scale, float lr, float beta1, float beta2, float eps,

@@ -241,13 +241,27 @@ static void ref_logprob_backward(rt_ops *ops, float *logits, const float *lse,
     }
 }
 
-static double ref_sum_squares(rt_ops *ops, const float *x, size_t count)
+static double ref_dot(rt_ops *ops, const float *a, const float *b, size_t count)
 {
     (void)ops;
     double sum = 0;
     for (size_t i = 0; i < count; i++)
-        sum += (double)x[i] * x[i];
+        sum += (double)a[i] * (double)b[i];
     return sum;
+}
+
+static double ref_change(rt_ops *ops, float *sum, float *seen, const float *now, const float *more,
+                         size_t count)
+{
+    (void)ops;
+    double squares = 0;
+    for (size_t i = 0; i < count; i++) {
+        float value = more ? now[i] + more[i] : now[i], change = value - seen[i];
+        sum[i] += change;
+        seen[i] = value;
+        squares += (double)change * (double)change;
+    }
+    return squares;
 }
 
 static void ref_adamw(rt_ops *ops, float *w, float *m, float *v, const float *g, size_t count,
@@ -286,7 +300,8 @@ void rt_ref_fill(rt_ops *ops)
     ops->multiply = ref_multiply;
     ops->logprob = ref_logprob;
     ops->logprob_backward = ref_logprob_backward;
-    ops->sum_squares = ref_sum_squares;
+    ops->dot = ref_dot;
+    ops->change = ref_change;
     ops->adamw = ref_adamw;
     rt_ref_fill_attention(ops);
 }
