@@ -65,6 +65,27 @@ void rt_preference_terms(const rt_objective *objective, const rt_preference *pre
 /* z0 = max(0, mean of R) of prompts with responses to other prompts; 0 for none. */
 double rt_kto_divergence(const double *ratio, int count);
 
+/* ---- corrections: one gradient from those of the tasks, pure functions ---------------------------
+ */
+
+/* A running norm, bias-corrected: sum / weight. Zeroed at the start; belongs into checkpoints. */
+typedef struct rt_running_norm {
+    double sum, weight;
+} rt_running_norm;
+/* Takes in the norm of a task's gradient in this update; 0 (the task had none) changes nothing.
+ * Returns the running norm, 0 before the first. */
+double rt_correction_note(rt_running_norm *running, double decay, double norm);
+/* Factors of gradients.correction: the corrected gradient is Σ weight[k] g_k, the uncorrected one the
+ * plain sum. gram (K, K): scalar products of the tasks' gradients; running (K): running norms, only
+ * running_norms reads them; seed: of this update, orders pcgrad's projections. A task without gradient
+ * keeps weight 1. Numbers that are not finite: RT_ERR_MATH. Same numbers, same bits. */
+int rt_correction_weights(const rt_config *config, const double *gram, const double *running, int tasks,
+                          uint64_t seed, double *weight, rt_error *err);
+
+/* The advantage of a task's sequence in training: what the coordinator sent and the run store holds,
+ * times tasks.N.advantage_scale. A number that is no task of the config: unchanged. */
+double rt_correction_advantage(const rt_config *config, int task, double advantage);
+
 /* ---- optimizer ----------------------------------------------------------------------------------
  */
 

@@ -152,8 +152,8 @@ rt_job *rt_job_step(const rt_config *config, const Retake__Batch *batch, const r
         job->sequences[i] = (rt_sequence){
             .trajectory = q->trajectory, .ids = ids, .old_logp = q->unsampled ? NULL : logp,
             .prompt_tokens = (int)q->prompt_tokens, .response_tokens = (int)q->response_tokens,
-            .suffix_start = (int)q->suffix_start, .advantage = q->advantage,
-            .task = (int)q->task,
+            .suffix_start = (int)q->suffix_start, .task = (int)q->task,
+            .advantage = rt_correction_advantage(config, (int)q->task, q->advantage),
             .stale = q->unsampled || q->weights_version != batch->weights_version,
             .adapter = (int)RT_MIN(q->adapter, (uint32_t)RT_ADAPTERS_MAX + 1),
             .rejected = (int)q->rejected, .problem = q->problem,
