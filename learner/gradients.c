@@ -19,6 +19,7 @@ struct rt_gradients {
     bool due;                    /* in this step */
     bool corrects;
     double gram[RT_CLASSES_MAX * RT_CLASSES_MAX];
+    rt_running_norm running[RT_TASKS_MAX];
     rt_metric metrics[METRICS_MAX];
     int metrics_count;
 };
@@ -245,7 +246,8 @@ void rt_gradients_look(const rt_learner *learner, const rt_cells *cells, const r
 {
     if (next && rt_same_unit(last, next) && rt_same_cell(cells, last, next))
         return; /* the rest of a large prompt follows */
-    rt_accounts_look(cells->accounts, class_of(cells->facet, last), half_of(last), mean_advantage(cells, last), learner->grad);
+    rt_accounts_look(cells->accounts, class_of(cells->facet, last), half_of(last),
+                     mean_advantage(cells, last), learner->grad);
 }
 
 /* Prompts, or their parts of one class, that have no gradient at all. Returns the number of prompts. */
@@ -300,7 +302,8 @@ static int second_pass(rt_learner *learner, const rt_pass *pass, const rt_sequen
                      .batch_tokens = pass->batch_tokens, .cells = &cells};
     rt_update_stats unused = {0};
     rt_term_stats none = {0};
-    int rc = rt_pass_run(learner, &again, list, list_by_class(learner, &cells, list), &unused, &none, err);
+    int listed = list_by_class(learner, &cells, list);
+    int rc = rt_pass_run(learner, &again, list, listed, &unused, &none, err);
     if (rc == 0) {
         double gram[RT_CLASSES_MAX * RT_CLASSES_MAX];
         rt_accounts_end(g->others, note_flat(learner, &cells), gram);
@@ -327,6 +330,33 @@ void rt_gradients_drop(rt_learner *learner)
         memset(learner->lookups, 0, learner->lookups_count * sizeof(float));
 }
 
+/* The tasks' parts put together anew in place of their sum. */
+static int correct(rt_learner *learner, rt_error *err)
+{
+    const rt_config *config = learner->config;
+    struct rt_gradients *g = learner->gradients;
+    int tasks = config->tasks_count;
+    double gram[RT_TASKS_MAX * RT_TASKS_MAX], norms[RT_TASKS_MAX], weight[RT_CLASSES_MAX] = {0};
+    for (int i = 0; i < tasks; i++) {
+        for (int j = 0; j < tasks; j++)
+            gram[i * tasks + j] = g->gram[i * RT_CLASSES_MAX + j];
+        norms[i] = rt_correction_note(&g->running[i], config->gradients.decay,
+                                      sqrt(gram[i * tasks + i]));
+    }
+    uint32_t key[4];
+    rt_philox((uint64_t)config->run.seed, UINT64_C(3) << 62 | (uint64_t)learner->adapter,
+              (uint64_t)learner->optimizer.updates, key);
+    int rc = rt_correction_weights(config, gram, norms, tasks, (uint64_t)key[0] << 32 | key[1], weight,
+                                   err);
+    if (rc != 0)
+        return rc;
+    memset(learner->grad, 0, learner->master->count * sizeof(float));
+    if (learner->lookups) /* the tasks' parts have them */
+        memset(learner->lookups, 0, learner->lookups_count * sizeof(float));
+    rt_accounts_combine(g->tasks, weight, learner->grad + skipped(learner));
+    return RT_OK;
+}
+
 int rt_gradients_end(rt_learner *learner, const rt_pass *pass, const rt_sequence *begin,
                      const rt_sequence *end, const rt_sequence **list, rt_error *err)
 {
@@ -336,6 +366,8 @@ int rt_gradients_end(rt_learner *learner, const rt_pass *pass, const rt_sequence
         rt_accounts_end(g->tasks, note_flat(learner, pass->cells), g->gram);
     if (pass->cells && g->others && g->due)
         rc = second_pass(learner, pass, begin, end, list, err);
+    if (pass->cells && g->corrects && rc == 0)
+        rc = correct(learner, err);
     bring_lookups(learner);
     return rc;
 }
@@ -404,6 +436,8 @@ void rt_gradients_write(const rt_learner *learner, rt_buf *out)
     const struct rt_gradients *g = learner->gradients;
     for (int i = 0; g && i < g->metrics_count; i++)
         rt_buf_addf(out, "%.17g %s\n", g->metrics[i].value, g->metrics[i].name);
+    for (int i = 0; g && g->corrects && i < learner->config->tasks_count; i++)
+        rt_buf_addf(out, "%.17g running %d %.17g\n", g->running[i].sum, i, g->running[i].weight);
 }
 
 /* A line that is none is left out: it would only be missing from the account of one step. */
@@ -414,8 +448,14 @@ void rt_gradients_read(rt_learner *learner, const char *text)
         char *end;
         double value = strtod(text, &end);
         size_t bytes = strcspn(end, "\n");
-        if (end > text && bytes > 1 && *end == ' ')
+        int task;
+        double weight;
+        if (end > text && sscanf(end, " running %d %lf", &task, &weight) == 2) {
+            if (task >= 0 && task < RT_TASKS_MAX)
+                g->running[task] = (rt_running_norm){value, weight};
+        } else if (end > text && bytes > 1 && *end == ' ') {
             g->metrics[g->metrics_count++] = (rt_metric){rt_strndup(end + 1, bytes - 1), value};
+        }
         text = end + bytes + (end[bytes] != 0);
     }
 }
