@@ -22,7 +22,8 @@ static rt_error err;
  * and b (naive 8 and 16), with −1 once for a; |A| follows a's norm over time and says nothing of b's. */
 static void fill(rt_buf *out, bool kinds)
 {
-    rt_buf_addf(out, "BEGIN; CREATE TABLE trajectories (id INTEGER PRIMARY KEY, step INTEGER, reset_id INTEGER, "
+    rt_buf_addf(out,
+                "BEGIN; CREATE TABLE trajectories (id INTEGER PRIMARY KEY, step INTEGER, reset_id INTEGER, "
                      "kind TEXT, response_ids BLOB, thought_ends BLOB, grade TEXT, fate TEXT);"
                      "CREATE TABLE resets (id INTEGER PRIMARY KEY, trajectory_id INTEGER, thought INTEGER, "
                      "tokens INTEGER, visits INTEGER, successes INTEGER, oracle INTEGER);"

@@ -107,9 +107,10 @@ static double look_at(rt_accounts *a, float *sum, const float *grad, size_t from
                                        more ? s->more + (place - s->more_at) : NULL, to - from);
 }
 
-static size_t inside(const rt_account_span *s, size_t place)
+/* Of the span, whose first element is at `begin` now: how much of it lies before `place`. */
+static size_t before(const rt_account_span *s, size_t begin, size_t place)
 {
-    return RT_MIN(place > s->at ? place - s->at : 0, s->count);
+    return RT_MIN(place > begin ? place - begin : 0, s->count);
 }
 
 void rt_accounts_look(rt_accounts *a, int class, int half, double advantage, const float *grad)
@@ -121,8 +122,9 @@ void rt_accounts_look(rt_accounts *a, int class, int half, double advantage, con
     if (!c->sum[of])
         c->sum[of] = a->ops->alloc(a->ops, s->count * sizeof(float));
     /* Borders: lookups are in front, the last layer is behind them. */
-    size_t more_from = s->more ? inside(s, s->more_at) : 0;
-    size_t more_to = s->more ? inside(s, s->more_at + s->more_count) : 0;
+    size_t begin = s->at + a->skip;
+    size_t more_from = s->more ? before(s, begin, s->more_at) : 0;
+    size_t more_to = s->more ? before(s, begin, s->more_at + s->more_count) : 0;
     size_t block_to = s->block + s->block_count;
     double squares = look_at(a, c->sum[of], grad, 0, more_from);
     squares += look_at(a, c->sum[of], grad, more_from, more_to);
