@@ -78,10 +78,10 @@ static int check_mixing(const rt_config *config, rt_error *err)
                        (long long)config->algorithm.problems,
                        rest ? "" : ", or list a task without a quota for the rest");
     }
-    if (config->mixing.strategy == RT_MIX_GRADIENT) {
+    if (config->mixing.strategy == RT_MIX_GRADIENT && strcmp(config->gradients.account, "off") == 0) {
         return rt_fail(err, RT_ERR_USAGE, "mixing.strategy gradient shares a batch by the gradient "
-                       "norms of the tasks, and no accounting of gradients by task is switched on; "
-                       "choose another strategy");
+                       "norms of the tasks, and no accounting of gradients is switched on; set "
+                       "gradients.account to full or last_block");
     }
     return RT_OK;
 }

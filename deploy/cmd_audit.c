@@ -59,7 +59,7 @@ static rt_sequence *sequences_of(const audit_job *job)
                                 .suffix_start = q->suffix_start,
                                 .advantage = rt_correction_advantage(&job->config, q->task, q->advantage),
                                 .adapter = rt_config_adapters(&job->config),
-                                .task = q->task,
+                                .task = q->task, .problem = q->problem,
                                 .stale = q->version != job->step};
     }
     return list;

@@ -158,6 +158,18 @@ static void cpu_add(rt_ops *ops, float *y, const float *x, size_t count)
     }
 }
 
+static void cpu_axpy(rt_ops *ops, float *y, float a, const float *x, size_t count)
+{
+    int64_t vectors = (int64_t)((count + 15) / 16);
+    int threads = threads_for(ops, (double)count / 8);
+    PARALLEL_FOR(threads)
+    for (int64_t at = 0; at < vectors; at++) {
+        size_t i = (size_t)at * 16;
+        int n = (int)RT_MIN((size_t)16, count - i);
+        vstore_to(y + i, vfma(vset1(a), vload_to(x + i, n), vload_to(y + i, n)), n);
+    }
+}
+
 static void cpu_multiply(rt_ops *ops, float *y, const float *x, const float *m, size_t count)
 {
     int64_t runs = (int64_t)((count + RUN - 1) / RUN);
