@@ -14,9 +14,10 @@ cd "$(dirname "$0")/.." || exit 1
 
 # uniform: the plain sum of the tasks' gradients, all tasks alike in number. mixing_gradient: sampled by
 # gradient norm. The others are corrections. resets: the regime chain of
-# bench/resets.sh, base and reset groups.
+# bench/resets.sh, base and reset groups. still: the five tasks at the weights they start with, which do not
+# move, with 40 problems of each in a step.
 methods="uniform mixing_gradient equal_norms running_norms pcgrad cagrad"
-regimes="five resets" seeds="1 2 3 4 5"
+regimes="five resets still" seeds="1 2 3 4 5"
 mode=default to=runs/imbalance docs=no less='' warm='' rates=''
 while [ $# -gt 0 ]; do
     case $1 in
@@ -44,7 +45,11 @@ start=$to/start
 failed=0
 
 methods_of() { # regime
-    if [ "$1" = resets ]; then echo "srpo rrpo"; else echo "$methods"; fi
+    case $1 in
+    resets) echo "srpo rrpo" ;;
+    still) echo uniform ;;
+    *) echo "$methods" ;;
+    esac
 }
 
 method_settings() { # method
@@ -60,6 +65,8 @@ method_settings() { # method
 regime_settings() { # regime → config and settings
     case $1 in
     five) echo "bench/imbalance/run.yaml --set model.path=$start" ;;
+    still) echo "bench/imbalance/run.yaml --set model.path=$start --set algorithm.problems=200" \
+        "--set steps=16 --set eval.every=0 --set eval.problems=5" ;;
     resets) echo "bench/resets/chain.yaml --set model.path=deploy/models/tiny --set tasks.0.thoughts_min=6" \
         "--set tasks.0.thoughts_max=6 --set algorithm.problems=16 --set algorithm.updates=1" \
         "--set gradients.account=full --set gradients.by=kind" ;;
@@ -68,8 +75,9 @@ regime_settings() { # regime → config and settings
 }
 
 # A method without a rate of its own has that of the plain sum; resets have those of bench/resets.sh.
-rate_of() { # method
-    awk -v method="$1" '$1 == "five" && $2 == "uniform" && found == "" { found = $3 }
+rate_of() { # regime, method
+    [ "$1" = still ] && { echo 0; return; }
+    awk -v method="$2" '$1 == "five" && $2 == "uniform" && found == "" { found = $3 }
         ($1 == "five" || $1 == "slips12") && $2 == method { found = $3 }
         END { print found == "" ? "1e-4" : found }' bench/imbalance/rates.txt bench/resets/rates.txt
 }
@@ -105,11 +113,11 @@ one() { # folder, regime, method, seed, rate
 
 # Seeds go outside, so that what is there at any time compares all methods.
 run_all() {
-    case $regimes in *five*) warm_start ;; esac
+    case $regimes in *five* | *still*) warm_start ;; esac
     for seed in $seeds; do
         for regime in $regimes; do
             for method in $(methods_of "$regime"); do
-                for rate in ${rates:-$(rate_of "$method")}; do
+                for rate in ${rates:-$(rate_of "$regime" "$method")}; do
                     one "$runs/$regime/$method/$seed${rates:+-$rate}" "$regime" "$method" "$seed" "$rate"
                 done
             done
