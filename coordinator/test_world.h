@@ -46,6 +46,7 @@ typedef struct player { /* a worker, or the learner */
     /* learner */
     uint8_t past[8][BLOB_BYTES]; /* what each version was */
     bool hold_batch, fail_step;
+    bool silent_step; /* its StepDone is lost */
     int64_t sequences;
     int trained_of[RT_TASKS_MAX]; /* of them, by task */
     int64_t staleness_seen;
@@ -437,14 +438,34 @@ static void on_lease(player *p, const Retake__Lease *lease)
 
 /* ---- the learner ----------------------------------------------------------------------------- */
 
+/* What the step that made this version measured; the second is none of its business. */
+typedef struct measured {
+    Retake__Metric metrics[2], *list[2];
+} measured;
+
+static void measure(const player *p, measured *m)
+{
+    static char *const names[] = {"grad/chain/norm2", "task.chain.reward"};
+    for (int i = 0; i < 2; i++) {
+        m->metrics[i] = (Retake__Metric)RETAKE__METRIC__INIT;
+        m->metrics[i].name = names[i];
+        m->metrics[i].value = 100 + (double)p->version;
+        m->list[i] = &m->metrics[i];
+    }
+}
+
 static void announce(player *p)
 {
+    measured m;
+    measure(p, &m);
     Retake__WeightsAnnounce message = RETAKE__WEIGHTS_ANNOUNCE__INIT;
     rt_hash128 hash = hash_of(p);
     message.version = p->version;
     message.bytes = BLOB_BYTES;
     message.chunk_bytes = 1024;
     message.hash = (ProtobufCBinaryData){sizeof hash, (uint8_t *)&hash};
+    message.metrics = m.list;
+    message.n_metrics = p->version > 0 ? 2 : 0;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_ANNOUNCE;
     envelope.announce = &message;
@@ -515,11 +536,17 @@ static void on_batch(player *p, const rt_message *message)
     done.tokens = done.tokens_trained = done.compared = 10;
     done.margin = 2, done.accuracy = 1, done.chosen = 3, done.rejected = -4;
     done.divergence = (double)NAN;
+    measured m;
+    measure(p, &m);
+    done.metrics = m.list;
+    done.n_metrics = 2;
     done.error = p->fail_step ? "loss is not a number" : "";
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_STEP_DONE;
     envelope.step_done = &done;
-    say(p->socket, &envelope, NULL, 0);
+    if (!p->silent_step) {
+        say(p->socket, &envelope, NULL, 0);
+    }
     if (!p->fail_step) {
         announce(p);
     }
