@@ -99,10 +99,8 @@ static void write_tokenizer(const char *dir)
 static const char *const common_sets[] = {
     "model.context=512",
     "run.steps=3",
-    "algorithm.problems=4",
-    "algorithm.samples=4",
-    "eval.problems=6",
-    "eval.samples=2",
+    "algorithm.problems=4", "algorithm.samples=4",
+    "eval.problems=6", "eval.samples=2",
     "coordinator.heartbeat_ms=60",
     "coordinator.chunk_bytes=1024",
 };
