@@ -106,7 +106,7 @@ say "ok: $resamples resamples, each from just before the thought that was named"
 
 # ---- several verifications of a chain: the gate decides over what is in the trace
 for gate in any majority unanimous; do
-    correct $gate --task chain --limit 12 --level l3 --iterations 2 --verify-votes 3 --gate $gate --judge-temperature 2 --trace "$work/trace.jsonl"
+    correct $gate --task chain --limit 12 --level l3 --iterations 2 --verify-votes 3 --gate $gate --judge-temperature 3 --trace "$work/trace.jsonl"
     check_sums $gate 12
     passed=0 flagged=0
     for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
@@ -117,8 +117,9 @@ for gate in any majority unanimous; do
             yes=0
             for vote in 0 1 2; do
                 same "$(of line attempts.$j.judgements.$vote.asked)" verify "$gate, problem $i, chain $j: judgement $vote"
-                of line attempts.$j.judgements.$vote.text >"$work/judgement"
-                grep -q 'n$' "$work/judgement" || yes=$((yes + 1))
+                # a no is an n at a line's end; hot judgements hold any byte
+                of line attempts.$j.judgements.$vote.text | tr '\r' '\n' >"$work/judgement"
+                grep -aq 'n$' "$work/judgement" || yes=$((yes + 1))
             done
             case $gate in any) least=3 ;; majority) least=2 ;; unanimous) least=1 ;; esac
             if [ $yes -ge $least ]; then
@@ -137,8 +138,7 @@ for gate in any majority unanimous; do
 done
 # the first chains and what is said of them are the same for every gate
 # shellcheck disable=SC2154
-[ "$passed_any" -le "$passed_majority" ] && [ "$passed_majority" -le "$passed_unanimous" ] &&
-    [ "$passed_any" -lt "$passed_unanimous" ] || fail "first chains verified: any $passed_any, majority $passed_majority, unanimous $passed_unanimous"
+[ "$passed_any" -lt "$passed_majority" ] && [ "$passed_majority" -lt "$passed_unanimous" ] || fail "first chains verified: any $passed_any, majority $passed_majority, unanimous $passed_unanimous"
 say "ok: verified at once by any, majority, unanimous: $passed_any, $passed_majority, $passed_unanimous of 12"
 
 # ---- the control never localizes and begins with the same chains
