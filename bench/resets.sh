@@ -121,6 +121,14 @@ settings() { # regime → --set … of its task
     printf '%s' " --set tasks.0.filler=$5"
 }
 
+# Has the regime thoughts that decide nothing? Their letters must be learnt before there is filler, whose
+# letters are noise.
+easy() { # regime
+    # shellcheck disable=SC2046
+    set -- $(knobs "$1")
+    [ "$2" -lt "$1" ]
+}
+
 # ---- models to start from ---------------------------------------------------------------------
 
 models=$to/models
@@ -168,9 +176,14 @@ warm() { # regime
     fi
     stage facts facts "$models/empty"
     stage judge judge "$models/facts"
-    stage copy copy "$models/judge"
+    copied=copy begin=judge
+    if easy "$1"; then
+        stage letters letters "$models/judge"
+        copied=copy_easy begin=letters
+    fi
+    stage $copied copy "$models/$begin"
     # shellcheck disable=SC2046
-    stage "$1" warm "$models/copy" $(settings "$1")
+    stage "$1" warm "$models/$copied" $(settings "$1")
 }
 
 # ---- runs --------------------------------------------------------------------------------------
