@@ -38,6 +38,7 @@ typedef struct rt_task_config {
         int64_t steps;      /* until its end is at the last problem */
         bool grow;          /* its begin stays; false: follows */
     } window;
+    double advantage_scale; /* factor of its advantages where they are trained on */
     double eval_share; /* share of records held out for evaluation, drawn by seed */
     /* knobs of generated tasks */
     int64_t thoughts_min, thoughts_max, modulus;

@@ -43,6 +43,11 @@ static int check_share(const rt_config *config, int number, rt_error *err)
         return rt_fail(err, RT_ERR_USAGE, "tasks.%d.sampling.temperature is %g, but must be 0 (that of "
                        "sampling) or from 0.01 to 100", number, task->sampling.temperature);
     }
+    if (task->advantage_scale != 1 && config->algorithm.objective.loss != RT_LOSS_POLICY) {
+        return rt_fail(err, RT_ERR_USAGE, "tasks.%d.advantage_scale is %g, but the losses dpo and kto have "
+                       "preferences in place of advantages; leave it at 1, or choose an algorithm with "
+                       "algorithm.loss: policy", number, task->advantage_scale);
+    }
     if (task->quota > 0 && config->mixing.strategy != RT_MIX_QUOTA) {
         return rt_fail(err, RT_ERR_USAGE, "tasks.%d.quota is %lld, but only mixing.strategy: quota "
                        "counts by quotas", number, (long long)task->quota);
@@ -73,10 +78,10 @@ static int check_mixing(const rt_config *config, rt_error *err)
                        (long long)config->algorithm.problems,
                        rest ? "" : ", or list a task without a quota for the rest");
     }
-    if (config->mixing.strategy == RT_MIX_GRADIENT) {
+    if (config->mixing.strategy == RT_MIX_GRADIENT && strcmp(config->gradients.account, "off") == 0) {
         return rt_fail(err, RT_ERR_USAGE, "mixing.strategy gradient shares a batch by the gradient "
-                       "norms of the tasks, and no accounting of gradients by task is switched on; "
-                       "choose another strategy");
+                       "norms of the tasks, and no accounting of gradients is switched on; set "
+                       "gradients.account to full or last_block");
     }
     return RT_OK;
 }

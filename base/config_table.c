@@ -329,6 +329,8 @@ const rt_config_key rt_task_keys[] = {
          "train on no problem twice: after the last one the task is out of the mixture"),
     TASK("limit", RT_KEY_INTEGER, limit, "0", 0, UNLIMITED, NULL,
          "use only the first so many records, of a generated task training problems; 0: all"),
+    TASK("advantage_scale", RT_KEY_REAL, advantage_scale, "1", 1e-6, 1e6, NULL,
+         "factor of the advantages of this task's answers where they are trained on"),
     TASK("eval_share", RT_KEY_REAL, eval_share, "0.1", 0, 1, NULL,
          "share of records held out for evaluation, drawn by seed"),
     TASK("thoughts_min", RT_KEY_INTEGER, thoughts_min, "4", 1, 1000, NULL,

@@ -364,6 +364,9 @@ static void tasks_share_a_batch(void **state)
     BAD(TASK("sampling: {temperatur: 1}"), "tasks.0.sampling.temperature");
     BAD(TASK("quota: 3"), "mixing.strategy: quota");
     BAD("mixing.strategy: quota\n" TASK("quota: 3"), "3", "16");
+    BAD(TASK("advantage_scale: 0"), "advantage_scale", "1e-06");
+    BAD("algorithm: maca_dpo\n" TASK("advantage_scale: 2"), "tasks.0.advantage_scale is 2", "dpo");
+    BAD("algorithm: maca_kto\n" TASK("advantage_scale: 2"), "tasks.0.advantage_scale is 2", "policy");
     BAD("mixing.strategy: quota\n" TASK("quota: 17"), "17", "16");
     BAD("mixing.strategy: round_robin\n" TASK("window: {ramp: 3}"), "round_robin");
     BAD("mixing.strategy: gradient\n" TASK("weight: 1"), "accounting");
@@ -393,6 +396,7 @@ static void fingerprint_follows_the_weights(void **state)
     static const char *const with[] = {
         "seed=2",          "model=m",          "learner.lr=0.1", "algorithm.samples=4",
         "task=other",      "tasks.0.weight=2", "algorithm=rloo", "sampling.temperature=0.5",
+        "tasks.0.advantage_scale=2",
         "algorithm.kl=k3", "learner.schedule=linear", "actors.device=ref"};
     for (size_t i = 0; i < RT_COUNT(without); i++) {
         assert_true(print_of(without[i]) == plain);

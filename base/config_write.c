@@ -91,6 +91,11 @@ uint64_t rt_config_fingerprint(const rt_config *config)
     if (strcmp(config->learner.schedule, "constant") != 0 && config->learner.schedule_steps == 0) {
         rt_buf_addf(&text, "steps=%lld\n", (long long)config->run.steps);
     }
+    /* What is measured changes no weights, unless the mixture follows it. */
+    if (config->mixing.strategy == RT_MIX_GRADIENT) {
+        rt_buf_addf(&text, "account=%s every %lld\n", config->gradients.account,
+                    (long long)config->gradients.every);
+    }
     uint64_t hash = rt_hash64(text.data, text.bytes, 0);
     rt_buf_free(&text);
     return hash;

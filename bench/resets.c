@@ -1,10 +1,10 @@
 /* resets: command line of the reader; see resets.h. */
-#include "bench/resets.h"
+#include "bench/gradients.h"
 
 #include <string.h>
 
 static const char usage[] =
-    "usage: resets report FOLDER --to FOLDER    CSV, tables.md and plots of the runs of resets.sh\n"
+    "usage: resets report FOLDER --to FOLDER    CSV, tables.md and plots of finished runs\n"
     "       resets tune FOLDER --to FILE        the best learning rates of runs with several\n"
     "       resets cost FOLDER --to FILE        what a step costs beside grpo_seqmean's\n";
 
@@ -22,7 +22,7 @@ static int report(const rt_resets_runs *runs, const char *to, rt_error *err)
         const char *name;
         void (*write)(const rt_resets_runs *runs, rt_buf *out);
     } files[] = {{"curves.csv", rt_resets_csv_curves}, {"runs.csv", rt_resets_csv_runs},
-                 {"tables.md", rt_resets_tables}};
+                 {"gradients.csv", rt_gradients_csv}, {"tables.md", rt_resets_tables}};
     rt_buf text = {0};
     int code = rt_mkdirs(to, err);
     for (size_t i = 0; i < RT_COUNT(files) && !code; i++) {

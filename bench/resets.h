@@ -1,6 +1,6 @@
 /*
- * resets: reads the runs of bench/resets.sh and bench/debate.sh (folders REGIME/METHOD/NAME, each a run
- * folder) and writes what they say as CSV, Markdown tables and SVG plots. Only finished runs count
+ * resets: reads the runs of bench/resets.sh, debate.sh and imbalance.sh (folders REGIME/METHOD/NAME,
+ * each a run folder) and writes what they say as CSV, Markdown tables and SVG plots. Only finished runs count
  * (summary.json).
  *
  * Means are over seeds, with their standard error. Differences are paired by seed: both methods met
@@ -46,9 +46,11 @@ typedef struct rt_resets_run {
     } cost;
     double mismatched; /* log-probs that differ between actor and learner */
     double before[RT_RESETS_DEBATE], after[RT_RESETS_DEBATE]; /* debates; NAN: none were held */
+    struct rt_gradients *gradients; /* gradients.h; NULL: none were measured. Owned by rt_resets_runs */
 } rt_resets_run;
 
-/* Of a run folder, which lies below the regime's. */
+/* Of a run folder, which lies below the regime's. The method is the algorithm; with several tasks, what
+ * is done about their gradients. */
 int rt_resets_read(rt_resets_run *run, const char *folder, const char *regime, rt_error *err);
 
 typedef struct rt_resets_runs {

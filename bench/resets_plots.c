@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/svg.h"
+#include "bench/gradients.h"
 
 enum { METHODS_MAX = 8, POINTS = RT_RESETS_MARKS, PANELS_MAX = 16 };
 
@@ -188,6 +189,7 @@ int rt_resets_plots(const rt_resets_runs *runs, const char *folder, rt_error *er
             continue;
         if (!rt_resets_grid(regime, &thoughts, &decisive, &base)) {
             code = plot_regime(runs, regime, folder, err);
+            code = code ? code : rt_gradients_plot(runs, regime, folder, err);
         } else if (base <= 100 && !drawn[base]) {
             drawn[base] = true;
             code = plot_grid(runs, base, folder, err);

@@ -1,4 +1,5 @@
-/* resets_read: one run folder, and a tree of them. Everything asked of run.db stands here. */
+/* resets_read: one run folder, and a tree of them. Everything asked of run.db stands here, but for what
+ * gradients_read.c asks. */
 #include "bench/resets.h"
 
 #include <dirent.h>
@@ -8,10 +9,12 @@
 #include <string.h>
 
 #include "base/config.h"
+#include "bench/gradients.h"
 
 const char *const rt_resets_methods[] = {"grpo", "grpo_seqmean", "rrpo", "srpo", "srpo_oracle",
                                          "caro", "maca_sft", "maca_grpo", "maca_dpo", "maca_kto",
-                                         "ttrl", "scpo", NULL};
+                                         "ttrl", "scpo", "uniform", "mixing_gradient", "equal_norms",
+                                         "running_norms", "clip", "pcgrad", "cagrad", NULL};
 
 /* ---- one run ------------------------------------------------------------------------------- */
 
@@ -179,7 +182,13 @@ static int read_config(rt_resets_run *run, const char *path, rt_error *err)
     int code = rt_config_load(&config, path, NULL, 0, err);
     if (code)
         return code;
-    snprintf(run->method, sizeof run->method, "%s", config.algorithm.name);
+    bool corrected = strcmp(config.gradients.correction, "none") != 0;
+    bool loud = config.mixing.strategy == RT_MIX_GRADIENT;
+    snprintf(run->method, sizeof run->method, "%s",
+             corrected                ? config.gradients.correction
+             : config.tasks_count < 2 ? config.algorithm.name
+             : loud                   ? "mixing_gradient"
+                                      : "uniform");
     run->seed = config.run.seed;
     run->rate = config.learner.lr;
     rt_config_free(&config);
@@ -195,6 +204,8 @@ int rt_resets_read(rt_resets_run *run, const char *folder, const char *regime, r
     int code = read_config(run, config, err);
     if (!code)
         code = read_database(run, database, err);
+    if (!code)
+        code = rt_gradients_read(&run->gradients, database, err);
     if (!code && run->marks_count == 0)
         code = rt_fail(err, RT_ERR_INPUT, "it has no evaluation");
     rt_free(config);
@@ -278,6 +289,8 @@ int rt_resets_load(rt_resets_runs *runs, const char *folder, rt_error *err)
 
 void rt_resets_free(rt_resets_runs *runs)
 {
+    for (int i = 0; i < runs->count; i++)
+        rt_free(runs->all[i].gradients);
     rt_free(runs->all);
     *runs = (rt_resets_runs){0};
 }

@@ -1,5 +1,5 @@
 /* resets_tables: the figures as CSV and as Markdown tables. */
-#include "bench/resets.h"
+#include "bench/gradients.h"
 
 #include <math.h>
 #include <string.h>
@@ -175,10 +175,13 @@ static void add_accuracies(const rt_resets_runs *runs, const char *regime, rt_bu
     }
 }
 
-/* What a regime's methods are compared with: one round of answers, where they debate. */
+/* What a regime's methods are compared with: one round of answers, where they debate; the plain sum of
+ * gradients, where there are several tasks. */
 static const char *baseline_of(const rt_resets_runs *runs, const char *regime)
 {
-    return rt_resets_cell_of(runs, regime, BASELINE).count ? BASELINE : "ttrl";
+    return rt_resets_cell_of(runs, regime, BASELINE).count    ? BASELINE
+           : rt_resets_cell_of(runs, regime, "uniform").count ? "uniform"
+                                                              : "ttrl";
 }
 
 static void add_differences(const rt_resets_runs *runs, const char *regime, rt_buf *out)
@@ -276,6 +279,12 @@ static const struct claim {
     {"caro above GRPO of the same loss, early", "caro", BASELINE, EARLY},
     {"caro above GRPO of the same loss, late", "caro", BASELINE, LATE},
     {"caro above GRPO of the same loss, equal tokens", "caro", BASELINE, MEAN_TOKENS},
+    {"sampling by gradient above uniform (paper: no)", "mixing_gradient", "uniform", MEAN},
+    {"sampling by gradient above uniform, late", "mixing_gradient", "uniform", LATE},
+    {"equal norms above the plain sum", "equal_norms", "uniform", MEAN},
+    {"running norms above the plain sum", "running_norms", "uniform", MEAN},
+    {"PCGrad above the plain sum", "pcgrad", "uniform", MEAN},
+    {"CAGrad above the plain sum", "cagrad", "uniform", MEAN},
     {"DPO above GRPO, one agent", "maca_dpo", "maca_grpo", FINAL},
     {"KTO above GRPO, one agent", "maca_kto", "maca_grpo", FINAL},
     {"GRPO above SFT, one agent", "maca_grpo", "maca_sft", FINAL},
@@ -388,6 +397,7 @@ void rt_resets_tables(const rt_resets_runs *runs, rt_buf *out)
         add_accuracies(runs, regimes[r], out);
         add_differences(runs, regimes[r], out);
         rt_resets_debate_table(runs, regimes[r], out);
+        rt_gradients_table(runs, regimes[r], out);
     }
     if (main_count > 0)
         add_claims(runs, regimes, main_count, out);

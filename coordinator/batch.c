@@ -17,7 +17,7 @@ typedef struct item {
     size_t prompt_count, tokens;
     /* This many ids at the end of the prompt are sent as if they were its response. */
     size_t trained_prompt;
-    uint32_t suffix_start, adapter, rejected;
+    uint32_t suffix_start, adapter, rejected, depth, agent;
     double advantage;
     bool unsampled;
 } item;
@@ -49,6 +49,7 @@ static item item_of(const rt_job *job, const rt_sample *sample)
                   .tokens = sample->tokens,
                   .suffix_start = sample->suffix_start,
                   .adapter = job->adapter,
+                  .depth = job->prefix.thoughts,
                   .advantage = sample->advantage};
 }
 
@@ -88,6 +89,7 @@ static item *list_lessons(const rt_debate_plan *debates, size_t *count)
         to->prompt_count = (size_t)lesson->prompt_count;
         to->adapter = lesson->adapter;
         to->rejected = lesson->rejected;
+        to->agent = (uint32_t)lesson->record->agent;
         to->advantage = lesson->advantage;
         to->unsampled = lesson->unsampled;
         to->group = (int64_t)(lesson->record - lesson->entry->records.items) +
@@ -133,6 +135,8 @@ static void fill(Retake__Sequence *sequence, const item *from, uint32_t group)
     sequence->adapter = from->adapter;
     sequence->rejected = from->rejected;
     sequence->unsampled = from->unsampled;
+    sequence->depth = from->depth;
+    sequence->agent = from->agent;
 }
 
 void rt_batch_build(rt_batch *batch, const rt_plan *plan, int64_t version, bool last)

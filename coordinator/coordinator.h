@@ -36,6 +36,7 @@ typedef struct rt_stored_sequence {
     const float *logprobs; // (response)
     int prompt_tokens, response_tokens, suffix_start;
     int task;             /* place in the config's tasks */
+    uint64_t problem;
     double advantage;
 } rt_stored_sequence;
 typedef struct rt_stored_step {

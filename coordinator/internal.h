@@ -491,6 +491,8 @@ void rt_mixing_close(rt_coordinator *co);
 int rt_mixing_step(rt_coordinator *co, rt_plan *plan, rt_problem *problems, rt_error *err);
 /* Metrics by task, which the mixture of later steps follows. */
 void rt_mixing_record(rt_coordinator *co, const rt_plan *plan);
+/* What the learner measured in a step: rows, and the tasks' norms for the mix. */
+void rt_mixing_measured(rt_coordinator *co, int64_t step, Retake__Metric *const *metrics, size_t count);
 
 /* batch.c */
 typedef struct rt_batch {

@@ -162,10 +162,12 @@ static void start_over(rt_coordinator *co, int64_t version)
 }
 
 /* The batch of step co->version was applied: its leases end, its rows are written. */
-static void step_is_trained(rt_coordinator *co, const Retake__StepDone *done)
+static void step_is_trained(rt_coordinator *co, const Retake__StepDone *done,
+                            Retake__Metric *const *metrics, size_t count)
 {
     rt_plan *plan = rt_plan_of(co->steps, co->version);
     RT_ASSERT(plan != NULL && plan->recorded);
+    rt_mixing_measured(co, co->version, metrics, count);
     rt_record_step(co, plan, done);
     for (int i = 0; i < plan->count; i++) {
         rt_job *job = &plan->jobs[i];
@@ -213,10 +215,11 @@ static void announced(rt_coordinator *co, const Retake__WeightsAnnounce *announc
     if (next && link->training && !link->step_done) {
         rt_events_add(co, RT_WARN, link->name,
                       "has done step %" PRId64 ", its account of it is lost", co->version);
-        step_is_trained(co, NULL);
+        step_is_trained(co, NULL, announce->metrics, announce->n_metrics);
     } else if (!next || !link->step_done) {
         if (co->version < 0 && co->past.open_step >= 0 &&
             announce->version == co->past.open_step + 1) {
+            rt_mixing_measured(co, co->past.open_step, announce->metrics, announce->n_metrics);
             rt_record_lost_step(co, co->past.open_step, hash);
         }
         co->past.open_step = -1;
@@ -271,7 +274,7 @@ static void step_done(rt_coordinator *co, const Retake__StepDone *done)
         rt_events_add(co, RT_WARN, link->name, "reported a step without the hash of its weights");
         return;
     }
-    step_is_trained(co, done);
+    step_is_trained(co, done, done->metrics, done->n_metrics);
 }
 
 static void saved(rt_coordinator *co, const Retake__Saved *message)

@@ -8,6 +8,8 @@
 
 #include "coordinator/internal.h"
 
+enum { METRIC_BYTES_MAX = 256 };
+
 /* ---- what earlier lives left -------------------------------------------------------------------- */
 
 /* The numbers of one step, as its metrics "task.NAME.KIND" say them. */
@@ -216,6 +218,43 @@ static void put(rt_coordinator *co, int64_t step, int task, const char *kind, do
     char *name = rt_format("task.%s.%s", rt_taskset_name(co->tasks, task), kind);
     rt_step_metric(co, step, name, value);
     rt_free(name);
+}
+
+/* Task that "grad/NAME/norm2" is about; −1: it is another number. */
+static int task_of_norm(const rt_coordinator *co, const char *name)
+{
+    for (int i = 0; i < rt_taskset_tasks(co->tasks); i++) {
+        char *norm = rt_format("grad/%s/norm2", rt_taskset_name(co->tasks, i));
+        bool same = strcmp(name, norm) == 0;
+        rt_free(norm);
+        if (same) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+void rt_mixing_measured(rt_coordinator *co, int64_t step, Retake__Metric *const *metrics, size_t count)
+{
+    double squared[RT_TASKS_MAX];
+    for (int i = 0; i < RT_TASKS_MAX; i++) {
+        squared[i] = NAN;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const char *name = metrics[i]->name;
+        if (strncmp(name, "grad/", 5) != 0 || strlen(name) >= METRIC_BYTES_MAX) {
+            continue; /* other names are this process's own */
+        }
+        rt_step_metric(co, step, name, metrics[i]->value);
+        int task = task_of_norm(co, name);
+        if (task >= 0) {
+            squared[task] = metrics[i]->value;
+            put(co, step, task, "gradient", metrics[i]->value);
+        }
+    }
+    if (co->mix) {
+        rt_mix_note_norms(co->mix, step, squared);
+    }
 }
 
 void rt_mixing_record(rt_coordinator *co, const rt_plan *plan)

@@ -76,7 +76,8 @@ static int read_sequence(sqlite3_stmt *query, rt_arena *arena, rt_stored_sequenc
     out->logprobs = copy_blob(arena, query, 4, -1, &out->response_tokens);
     out->suffix_start = sqlite3_column_int(query, 5);
     out->advantage = real_of(query, 6);
-    out->task = rt_problem_task((uint64_t)sqlite3_column_int64(query, 7));
+    out->problem = (uint64_t)sqlite3_column_int64(query, 7);
+    out->task = rt_problem_task(out->problem);
     if (out->prompt_tokens < 1 || whole != out->prompt_tokens + out->response_tokens ||
         out->suffix_start < 0 || out->suffix_start > out->response_tokens ||
         !isfinite(out->advantage)) {

@@ -9,6 +9,8 @@
 
 static const char eval_prefix[] = "eval/";
 
+enum { GAIN_WINDOW = 10 }; /* steps on each side */
+
 /* ---- what is known --------------------------------------------------------------------------- */
 
 static json_t *child(json_t *object, const char *key, json_t *fresh)
@@ -22,11 +24,30 @@ static json_t *child(json_t *object, const char *key, json_t *fresh)
     return json_object_get(object, key);
 }
 
+/* Rewards of the newest steps that had the task, as many as Gain looks at. */
+static void note_reward(json_t *known, const char *name, double value)
+{
+    json_t *list = child(child(known, "rewards", json_object()), name, json_array());
+    json_array_append_new(list, json_real(value));
+    if (json_array_size(list) > 2 * GAIN_WINDOW + 1) {
+        json_array_remove(list, 0);
+    }
+}
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t bytes = strlen(name), tail = strlen(end);
+    return bytes >= tail && strcmp(name + bytes - tail, end) == 0;
+}
+
 void rt_tasks_note(json_t *known, int64_t step, const char *name, double value)
 {
     const char *rest = name + strlen(eval_prefix), *slash = strrchr(name, '/');
     if (strncmp(name, eval_prefix, strlen(eval_prefix)) != 0) {
         json_object_set_new(child(known, "metrics", json_object()), name, json_real(value));
+        if (strncmp(name, "task.", 5) == 0 && ends_with(name, ".reward")) {
+            note_reward(known, name, value);
+        }
         return;
     }
     if (slash <= rest) {
@@ -47,7 +68,8 @@ void rt_tasks_note(json_t *known, int64_t step, const char *name, double value)
 int rt_tasks_load(sqlite3 *db, json_t *known, rt_error *err)
 {
     static const char sql[] = "SELECT step, name, value FROM metrics WHERE name GLOB 'eval/*' OR "
-                              "name GLOB 'task.*' OR name GLOB 'grad/*/share' ORDER BY step, name";
+                              "name GLOB 'task.*' OR name GLOB 'grad/*/share' OR "
+                              "name GLOB 'grad/*/norm2' ORDER BY step, name";
     sqlite3_stmt *query = NULL;
     int code = sqlite3_prepare_v2(db, sql, -1, &query, NULL);
     while (code == SQLITE_OK && (code = sqlite3_step(query)) == SQLITE_ROW) {
@@ -87,6 +109,24 @@ static void put_gain(json_t *row, const char *key, const json_t *now, const json
         row, key, known ? json_real(json_number_value(a) - json_number_value(b)) : json_null());
 }
 
+/* Gain(t) of arXiv 2510.19178 at the newest step t that has a window on both sides: mean reward of the
+ * s steps after it less that of the s steps before it, s as large as there are steps for, at most
+ * GAIN_WINDOW. */
+static json_t *gain_of(const json_t *known, const char *task)
+{
+    char *name = rt_format("task.%s.reward", task);
+    const json_t *list = json_object_get(json_object_get(known, "rewards"), name);
+    size_t count = json_array_size(list), window = count > 0 ? (count - 1) / 2 : 0;
+    double gain = 0;
+    rt_free(name);
+    window = RT_MIN(window, (size_t)GAIN_WINDOW);
+    for (size_t i = 0; i < window; i++) {
+        gain += json_number_value(json_array_get(list, count - 1 - i)) -
+                json_number_value(json_array_get(list, count - 1 - 2 * window + i));
+    }
+    return window > 0 ? json_real(gain / (double)window) : json_null();
+}
+
 static json_t *row_of(const json_t *known, const char *task)
 {
     const json_t *list = json_object_get(json_object_get(known, "evaluations"), task);
@@ -97,7 +137,9 @@ static json_t *row_of(const json_t *known, const char *task)
     put_metric(row, "reward", known, "task.%s.reward", task);
     put_metric(row, "accuracy", known, "task.%s.accuracy", task);
     put_metric(row, "degenerate", known, "task.%s.degenerate", task);
+    put_metric(row, "grad_norm2", known, "grad/%s/norm2", task);
     put_metric(row, "grad_share", known, "grad/%s/share", task);
+    json_object_set_new(row, "reward_gain", gain_of(known, task));
     put_number(row, "eval", now, "accuracy");
     put_number(row, "eval_low", now, "low");
     put_number(row, "eval_high", now, "high");

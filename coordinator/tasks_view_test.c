@@ -81,6 +81,31 @@ static void tasks(void **state)
     json_decref(table);
 }
 
+/* Windows shrink to what there is: 1, 2, 9 make one step on each side; 21 squares and more, ten. */
+static void gain_of_rewards(void **state)
+{
+    (void)state;
+    json_t *known = json_object(), *names = json_pack("[s]", "a");
+    const double first[] = {1, 2, 9};
+    for (int i = 0; i < 3; i++) {
+        json_t *table = rt_tasks_table(known, names);
+        assert_true(json_is_null(json_object_get(json_array_get(table, 0), "reward_gain")));
+        json_decref(table);
+        rt_tasks_note(known, i, "task.a.reward", first[i]);
+    }
+    json_t *table = rt_tasks_table(known, names);
+    assert_true(number(json_array_get(table, 0), "reward_gain") == 8);
+    json_decref(table);
+    for (int i = 0; i < 40; i++)
+        rt_tasks_note(known, 3 + i, "task.a.reward", i * i);
+    table = rt_tasks_table(known, names);
+    /* steps 19…39: mean of squares of 30…39 less that of 19…28 */
+    assert_true(number(json_array_get(table, 0), "reward_gain") == 638);
+    json_decref(table);
+    json_decref(names);
+    json_decref(known);
+}
+
 static json_t *metric(const json_t *whole, const char *name, size_t run)
 {
     size_t i = 0;
@@ -199,7 +224,7 @@ static int remove_runs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tasks),
+        cmocka_unit_test(gain_of_rewards), cmocka_unit_test(tasks),
         cmocka_unit_test(metrics_of_two_runs),
         cmocka_unit_test(reports),
     };

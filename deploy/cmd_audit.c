@@ -56,9 +56,10 @@ static rt_sequence *sequences_of(const audit_job *job)
         list[i] = (rt_sequence){.trajectory = q->id, .ids = q->ids, .old_logp = q->logprobs,
                                 .prompt_tokens = q->prompt_tokens,
                                 .response_tokens = q->response_tokens,
-                                .suffix_start = q->suffix_start, .advantage = q->advantage,
+                                .suffix_start = q->suffix_start,
+                                .advantage = rt_correction_advantage(&job->config, q->task, q->advantage),
                                 .adapter = rt_config_adapters(&job->config),
-                                .task = q->task,
+                                .task = q->task, .problem = q->problem,
                                 .stale = q->version != job->step};
     }
     return list;

@@ -115,7 +115,7 @@ static void add_cell(rt_buf *out, const json_t *row, const char *key, bool sign)
 
 static void add_tasks(rt_buf *out, const json_t *tasks)
 {
-    static const char *const keys[] = {"reward", "accuracy", "degenerate", "grad_share",
+    static const char *const keys[] = {"reward", "accuracy", "degenerate", "reward_gain", "grad_share",
                                        "eval",   "gain",     "gain_last"};
     size_t i;
     json_t *row;
@@ -129,7 +129,7 @@ static void add_tasks(rt_buf *out, const json_t *tasks)
     {
         rt_buf_addf(out, "%-14s", text_of(row, "task"));
         for (size_t k = 0; k < RT_COUNT(keys); k++)
-            add_cell(out, row, keys[k], strncmp(keys[k], "gain", 4) == 0);
+            add_cell(out, row, keys[k], strstr(keys[k], "gain") != NULL);
         rt_buf_addf(out, "\n");
     }
 }

@@ -221,6 +221,7 @@ static void stats_add(rt_update_stats *sum, const rt_update_stats *one, int part
         *means[i] = (*means[i] * before + ones[i] * now) / all;
     sum->loss += (one->loss - sum->loss) / parts;
     sum->grad_norm += (one->grad_norm - sum->grad_norm) / parts;
+    sum->clip_factor += (one->clip_factor - sum->clip_factor) / parts;
     sum->learning_rate = one->learning_rate;
     sum->rows += one->rows;
     sum->trained += one->trained;
@@ -264,7 +265,11 @@ int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count
         rc = rt_preference_check(&learner->config->algorithm.objective, sequences, count, 0, count, err);
     if (rc != 0 || count == 0)
         return rc;
+    rt_gradients_step(learner);
     if (learner->adapters)
-        return step_adapters(learner, sequences, count, updates, stop, updates_done, stats, err);
-    return rt_learner_step_one(learner, sequences, count, updates, stop, updates_done, stats, err);
+        rc = step_adapters(learner, sequences, count, updates, stop, updates_done, stats, err);
+    else
+        rc = rt_learner_step_one(learner, sequences, count, updates, stop, updates_done, stats, err);
+    rt_gradients_report(learner, stats);
+    return rc;
 }

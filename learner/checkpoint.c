@@ -32,16 +32,19 @@ static int write_optimizer(const rt_learner *learner, const char *dir, rt_error 
     char hash[33];
     rt_hash_hex(rt_learner_hash(learner), hash);
     char base[33] = "";
-    rt_buf each = {0};
+    rt_buf each = {0}, measured = {0};
+    rt_gradients_write(learner, &measured);
     if (learner->adapters)
         rt_learner_describe_adapters(learner, base, &each);
     const char *metadata[] = {"updates", updates, "version", version, "weights_hash", hash,
+                              "measured", measured.bytes > 0 ? measured.data : "",
                               learner->adapters ? "base_hash" : NULL, base, "adapter_updates",
                               each.data, NULL};
     char *path = rt_format("%s/optimizer.safetensors", dir);
     int rc = rt_safetensors_write(path, tensors, rounded ? 3 : 2, metadata, err);
     rt_free(path), rt_free(updates), rt_free(version);
     rt_buf_free(&each);
+    rt_buf_free(&measured);
     return rc;
 }
 

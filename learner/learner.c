@@ -22,8 +22,10 @@ void rt_learner_publish(rt_learner *learner)
 }
 
 /* Master, moments and counters of a checkpoint; the caller has loaded the working weights.
- * expected receives the hash that the working weights must have. */
-static int restore(rt_learner *learner, const char *from, char expected[33], rt_error *err)
+ * expected receives the hash that the working weights must have, measured what rt_gradients_read
+ * takes. */
+static int restore(rt_learner *learner, const char *from, char expected[33], rt_buf *measured,
+                   rt_error *err)
 {
     char *path = rt_format("%s/optimizer.safetensors", from);
     rt_safetensors *file = NULL;
@@ -46,7 +48,9 @@ static int restore(rt_learner *learner, const char *from, char expected[33], rt_
         const char *updates = rt_safetensors_metadata(file, "updates");
         const char *version = rt_safetensors_metadata(file, "version");
         const char *hash = rt_safetensors_metadata(file, "weights_hash");
+        const char *text = rt_safetensors_metadata(file, "measured");
         snprintf(expected, 33, "%s", hash ? hash : "");
+        rt_buf_addf(measured, "%s", text ? text : "");
         if (!updates || !version)
             rc = rt_fail(err, RT_ERR_INPUT, "%s: has no update counter; remove this checkpoint folder",
                          path);
@@ -109,6 +113,7 @@ int rt_learner_new(rt_learner **out, const rt_config *config, const char *from, 
     learner->config = config;
     learner->updates_total = config->run.steps * config->algorithm.updates * config->algorithm.epochs;
     char expected[33] = "";
+    rt_buf measured = {0};
     int rc = rt_ops_open(&learner->ops, config->learner.device, (int)config->learner.threads, err);
     if (rc == 0 && rt_config_adapters(config) > 0)
         rc = rt_learner_open_adapters(learner, dtype_of(config), from, err);
@@ -122,7 +127,7 @@ int rt_learner_new(rt_learner **out, const rt_config *config, const char *from, 
         learner->optimizer.v = ops->alloc(ops, count * sizeof(float));
         learner->grad = ops->alloc(ops, count * sizeof(float));
         if (from)
-            rc = restore(learner, from, expected, err);
+            rc = restore(learner, from, expected, &measured, err);
     }
     if (rc == 0 && !learner->adapters) {
         int dtype = dtype_of(config);
@@ -151,7 +156,12 @@ int rt_learner_new(rt_learner **out, const rt_config *config, const char *from, 
         rc = rt_trainer_new(&learner->trainer, learner->net, tokens, config->learner.recompute, err);
         if (rc == 0)
             rc = open_reference(learner, err);
+        if (rc == 0)
+            rc = rt_gradients_open(learner, err);
+        if (rc == 0 && measured.bytes > 0)
+            rt_gradients_read(learner, measured.data);
     }
+    rt_buf_free(&measured);
     if (rc != 0) {
         rt_learner_free(&learner);
         return rc;
@@ -173,6 +183,7 @@ void rt_learner_free(rt_learner **pointer)
         rt_net_free(&learner->reference_net);
     if (learner->net)
         rt_net_free(&learner->net);
+    rt_gradients_close(learner);
     rt_learner_close_adapters(learner);
     if (learner->working && learner->working != learner->master)
         rt_weights_free(&learner->working);
@@ -189,11 +200,17 @@ void rt_learner_free(rt_learner **pointer)
     }
     struct scratch *s = &learner->scratch;
     rt_free(s->ids), rt_free(s->lengths), rt_free(s->first), rt_free(s->advantage);
-    rt_free(s->rows), rt_free(s->row_of), rt_free(s->adapter);
+    rt_free(s->rows), rt_free(s->row_of), rt_free(s->adapter), rt_free(s->trees);
     rt_free(s->entries), rt_free(s->logp), rt_free(s->old_logp), rt_free(s->ref_logp);
     rt_free(s->g);
     rt_free(learner);
     *pointer = NULL;
+}
+
+double rt_clip_factor(const rt_config *config, double norm)
+{
+    double clip = config->learner.clip;
+    return clip > 0 ? fmin(1, clip / (norm + 1e-6)) : 1;
 }
 
 int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error *err)
@@ -215,8 +232,7 @@ int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error
                        "trajectories, the last checkpoint is untouched",
                        (long long)optimizer->updates + 1, norm);
     }
-    double clip = config->learner.clip;
-    double scale = clip > 0 ? fmin(1, clip / (norm + 1e-6)) : 1;
+    double scale = rt_clip_factor(config, norm);
     double t = (double)++optimizer->updates;
     ops->adamw(ops, (float *)learner->master->data + at, optimizer->m + at, optimizer->v + at,
                learner->grad + at, count, (float)scale, (float)lr, (float)config->learner.beta1,

@@ -65,6 +65,27 @@ void rt_preference_terms(const rt_objective *objective, const rt_preference *pre
 /* z0 = max(0, mean of R) of prompts with responses to other prompts; 0 for none. */
 double rt_kto_divergence(const double *ratio, int count);
 
+/* ---- corrections: one gradient from those of the tasks, pure functions ---------------------------
+ */
+
+/* A running norm, bias-corrected: sum / weight. Zeroed at the start; belongs into checkpoints. */
+typedef struct rt_running_norm {
+    double sum, weight;
+} rt_running_norm;
+/* Takes in the norm of a task's gradient in this update; 0 (the task had none) changes nothing.
+ * Returns the running norm, 0 before the first. */
+double rt_correction_note(rt_running_norm *running, double decay, double norm);
+/* Factors of gradients.correction: the corrected gradient is Σ weight[k] g_k, the uncorrected one the
+ * plain sum. gram (K, K): scalar products of the tasks' gradients; running (K): running norms, only
+ * running_norms reads them; seed: of this update, orders pcgrad's projections. A task without gradient
+ * keeps weight 1. Numbers that are not finite: RT_ERR_MATH. Same numbers, same bits. */
+int rt_correction_weights(const rt_config *config, const double *gram, const double *running, int tasks,
+                          uint64_t seed, double *weight, rt_error *err);
+
+/* The advantage of a task's sequence in training: what the coordinator sent and the run store holds,
+ * times tasks.N.advantage_scale. A number that is no task of the config: unchanged. */
+double rt_correction_advantage(const rt_config *config, int task, double advantage);
+
 /* ---- optimizer ----------------------------------------------------------------------------------
  */
 
@@ -80,6 +101,8 @@ double rt_learning_rate(const rt_config *config, int64_t update, int64_t updates
 
 typedef struct rt_learner rt_learner;
 
+enum rt_sequence_kind { RT_SEQUENCE_BASE, RT_SEQUENCE_RESET, RT_SEQUENCE_DEBATE, RT_SEQUENCE_KINDS };
+
 typedef struct rt_sequence {
     uint64_t trajectory;
     const int32_t *ids;    // (prompt_tokens + response_tokens)
@@ -88,6 +111,9 @@ typedef struct rt_sequence {
     int prompt_tokens, response_tokens, suffix_start;
     double advantage; /* kto: label and weight, see rt_preference */
     int task;   /* place in the config's tasks */
+    /* Sequences of one task and problem stand together: they share rows, with nobody else. */
+    uint64_t problem;
+    int kind, depth, agent; /* for accounting: enum rt_sequence_kind, thoughts before the suffix, … */
     bool stale; /* sampled with older weights or behind another prompt: log-probs differ by nature */
     int adapter;  /* 1 + number of the one that learns from it; 0: all weights are trained */
     int rejected; /* dpo: 1 + index of the sequence this one is preferred to; 0: none */
@@ -98,6 +124,11 @@ typedef struct rt_sequence {
 int rt_preference_check(const rt_objective *objective, const rt_sequence *sequences, int count,
                         int begin, int end, rt_error *err);
 
+typedef struct rt_metric {
+    char *name;
+    double value;
+} rt_metric;
+
 typedef struct rt_update_stats {
     double loss, grad_norm, clipped, kl, entropy, learning_rate;
     int64_t rows, trained, compared, mismatched;
@@ -105,6 +136,10 @@ typedef struct rt_update_stats {
     /* dpo and kto, over all optimizer steps: R of chosen and rejected (kto: desirable and
      * undesirable), margin beta·(difference), share on the right side, z0. NAN: of nothing. */
     struct { double margin, accuracy, chosen, rejected, divergence; } preference;
+    double clip_factor; /* mean: what clipping left of the gradient */
+    /* What accounting found, grad/… (docs/run-store.md); borrowed until the next step. */
+    const rt_metric *metrics;
+    int metrics_count;
 } rt_update_stats;
 
 /* Loads config->model.path (or random weights) and optimizer state; from: a checkpoint folder to
@@ -147,6 +182,9 @@ const rt_weights *rt_learner_weights(const rt_learner *learner);
 /* XXH3-128 of those bytes: the weights hash that every role names. */
 rt_hash128 rt_learner_hash(const rt_learner *learner);
 int64_t rt_learner_version(const rt_learner *learner);
+/* What was measured in the step that made this version; kept in checkpoints, too. Borrowed until the
+ * next step. */
+const rt_metric *rt_learner_metrics(const rt_learner *learner, int *count);
 void rt_learner_set_version(rt_learner *learner, int64_t version);
 /* Progress counters for heartbeats; any thread. */
 uint64_t rt_learner_tokens(const rt_learner *learner);

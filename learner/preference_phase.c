@@ -24,7 +24,8 @@ static rt_sequence mismatched(rt_arena *arena, const rt_sequence *prompt, const 
     return (rt_sequence){.trajectory = prompt->trajectory, .ids = ids,
                          .prompt_tokens = prompt->prompt_tokens, .response_tokens = tokens,
                          .suffix_start = RT_MIN(response->suffix_start, tokens), .stale = true,
-                         .adapter = prompt->adapter, .task = prompt->task};
+                         .adapter = prompt->adapter, .task = prompt->task,
+                         .problem = prompt->problem};
 }
 
 /* A log-prob of −∞ can cancel in a loss that saturates: it is looked for in R. */

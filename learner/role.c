@@ -45,6 +45,30 @@ static void say_hello(rt_role *role)
     deliver(role, &envelope, NULL, 0);
 }
 
+static void forget_metrics(rt_role *role)
+{
+    for (int i = 0; i < role->metrics_count; i++)
+        rt_free(role->metrics[i].name);
+    rt_free(role->metrics), rt_free(role->metrics_list);
+    role->metrics = NULL;
+    role->metrics_list = NULL;
+    role->metrics_count = 0;
+}
+
+static void keep_metrics(rt_role *role, const rt_metric *metrics, int count)
+{
+    forget_metrics(role);
+    role->metrics = rt_alloc((size_t)(count + 1) * sizeof *role->metrics);
+    role->metrics_list = rt_alloc((size_t)(count + 1) * sizeof *role->metrics_list);
+    role->metrics_count = count;
+    for (int i = 0; i < count; i++) {
+        retake__metric__init(&role->metrics[i]);
+        role->metrics[i].name = rt_format("%s", metrics[i].name);
+        role->metrics[i].value = metrics[i].value;
+        role->metrics_list[i] = &role->metrics[i];
+    }
+}
+
 static void announce(rt_role *role)
 {
     const rt_weights *weights = rt_learner_weights(role->learner);
@@ -70,6 +94,8 @@ static void announce(rt_role *role)
     message.chunk_bytes = (uint32_t)role->config->coordinator.chunk_bytes;
     message.n_tensors = (size_t)weights->tensors_count;
     message.tensors = list;
+    message.n_metrics = (size_t)role->metrics_count;
+    message.metrics = role->metrics_list;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_ANNOUNCE;
     envelope.announce = &message;
@@ -262,6 +288,8 @@ static void send_step_done(rt_role *role, const rt_job *job)
     done.chosen = job->stats.preference.chosen;
     done.rejected = job->stats.preference.rejected;
     done.divergence = job->stats.preference.divergence;
+    done.n_metrics = (size_t)role->metrics_count;
+    done.metrics = role->metrics_list;
     done.error = job->rc == 0 ? "" : (char *)(uintptr_t)job->error.message;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_STEP_DONE;
@@ -287,6 +315,7 @@ static void step_finished(rt_role *role, rt_job *job)
     }
     role->version = job->version;
     role->hash = job->hash;
+    keep_metrics(role, job->metrics, job->stats.metrics_count);
     send_step_done(role, job);
     announce(role);
     int64_t every = role->config->learner.checkpoint_every; /* 0: only at the end */
@@ -427,6 +456,9 @@ static int load(rt_role *role, rt_error *err)
         role->version = rt_learner_version(role->learner);
         role->saved_version = resume ? role->version : -1;
         role->hash = rt_learner_hash(role->learner);
+        int count;
+        const rt_metric *metrics = rt_learner_metrics(role->learner, &count);
+        keep_metrics(role, metrics, count);
         rt_log_line(role->log, RT_INFO, "%s %s, version %lld, %zu parameters, %s %s, %d threads",
                     resume ? "continues" : "starts from",
                     resume ? newest.data : role->config->model.path, (long long)role->version,
@@ -464,6 +496,7 @@ int rt_learner_run(const rt_config *config, const rt_log *log, int64_t unreachab
     }
     if (role.learner)
         rt_learner_free(&role.learner);
+    forget_metrics(&role);
     rt_free(role.checkpoints);
     return rc;
 }

@@ -22,6 +22,7 @@ typedef struct rt_job {
     int64_t version;
     rt_hash128 hash;
     rt_update_stats stats;
+    rt_metric *metrics;      /* own copy of the stats' */
     rt_buf path;
     rt_error error;
 } rt_job;
@@ -49,6 +50,9 @@ typedef struct rt_role {
     uint64_t tokens_before;  /* at the last ping, for tokens/s */
     int64_t tokens_ns;
     double tokens_per_second;
+    /* what was measured in the step that made `version` */
+    Retake__Metric *metrics, **metrics_list; // (metrics_count)
+    int metrics_count;
     int result;
     rt_error *err;
 } rt_role;

@@ -9,6 +9,9 @@ void rt_job_free(rt_job *job)
     if (!job)
         return;
     rt_free(job->sequences), rt_free(job->ids), rt_free(job->old_logp);
+    for (int i = 0; job->metrics && i < job->stats.metrics_count; i++)
+        rt_free(job->metrics[i].name);
+    rt_free(job->metrics);
     rt_buf_free(&job->path);
     rt_free(job);
 }
@@ -33,6 +36,10 @@ static void do_step(rt_role *role, rt_job *job)
     job->rc = rt_learner_step(learner, job->sequences, job->count,
                               (int)role->config->algorithm.updates, &role->stop,
                               &job->updates_done, &job->stats, &job->error);
+    job->metrics = rt_alloc((size_t)(job->stats.metrics_count + 1) * sizeof *job->metrics);
+    for (int i = 0; i < job->stats.metrics_count; i++)
+        job->metrics[i] = (rt_metric){rt_format("%s", job->stats.metrics[i].name),
+                                      job->stats.metrics[i].value};
     if (job->rc == 0)
         rt_learner_set_version(learner, job->step + 1);
     job->version = rt_learner_version(learner);
@@ -115,6 +122,13 @@ static int check_frames(const rt_config *config, const Retake__Batch *batch, con
     return 0;
 }
 
+static int sequence_kind(const char *name)
+{
+    return strcmp(name, "reset") == 0    ? RT_SEQUENCE_RESET
+           : strcmp(name, "debate") == 0 ? RT_SEQUENCE_DEBATE
+                                         : RT_SEQUENCE_BASE;
+}
+
 rt_job *rt_job_step(const rt_config *config, const Retake__Batch *batch, const rt_frame *frames,
                     int frames_count, rt_error *err)
 {
@@ -138,11 +152,13 @@ rt_job *rt_job_step(const rt_config *config, const Retake__Batch *batch, const r
         job->sequences[i] = (rt_sequence){
             .trajectory = q->trajectory, .ids = ids, .old_logp = q->unsampled ? NULL : logp,
             .prompt_tokens = (int)q->prompt_tokens, .response_tokens = (int)q->response_tokens,
-            .suffix_start = (int)q->suffix_start, .advantage = q->advantage,
-            .task = (int)q->task,
+            .suffix_start = (int)q->suffix_start, .task = (int)q->task,
+            .advantage = rt_correction_advantage(config, (int)q->task, q->advantage),
             .stale = q->unsampled || q->weights_version != batch->weights_version,
             .adapter = (int)RT_MIN(q->adapter, (uint32_t)RT_ADAPTERS_MAX + 1),
-            .rejected = (int)q->rejected,
+            .rejected = (int)q->rejected, .problem = q->problem,
+            .kind = sequence_kind(q->kind), .depth = (int)RT_MIN(q->depth, 1u << 20),
+            .agent = (int)RT_MIN(q->agent, 1u << 20),
         };
         ids += q->prompt_tokens + q->response_tokens;
         logp += q->response_tokens;

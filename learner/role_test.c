@@ -92,6 +92,28 @@ static void every_field_arrives(void **state)
     rt_free(w);
 }
 
+/* The run store keeps the plain advantage; a task that the config does not list is refused later. */
+static void advantages_are_scaled_by_task(void **state)
+{
+    (void)state;
+    world *w = world_new(0);
+    rt_error err;
+    w->config.tasks_count = 2;
+    w->config.tasks[0].advantage_scale = 1;
+    w->config.tasks[1].advantage_scale = 0.5;
+    w->sequences[0].advantage = -1.7;
+    w->sequences[1].advantage = 3;
+    w->sequences[1].task = 1;
+    rt_job *job = read_batch(w, &err);
+    assert_true(job && job->sequences[0].advantage == -1.7 && job->sequences[1].advantage == 1.5);
+    rt_job_free(job);
+    w->sequences[1].task = 2;
+    job = read_batch(w, &err);
+    assert_true(job && job->sequences[1].task == 2 && job->sequences[1].advantage == 3);
+    rt_job_free(job);
+    rt_free(w);
+}
+
 static void links_to_nowhere_are_refused(void **state)
 {
     (void)state;
@@ -138,6 +160,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_field_arrives),
+        cmocka_unit_test(advantages_are_scaled_by_task),
         cmocka_unit_test(links_to_nowhere_are_refused),
         cmocka_unit_test(guesses_are_refused),
     };

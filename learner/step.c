@@ -37,7 +37,8 @@ static void reserve(struct scratch *s, int sequences, int entries, int tokens)
     if (sequences > s->sequences_max) {
         int n = sequences * 2;
         rt_free(s->ids), rt_free(s->lengths), rt_free(s->first), rt_free(s->advantage);
-        rt_free(s->row_of), rt_free(s->adapter);
+        rt_free(s->row_of), rt_free(s->adapter), rt_free(s->trees);
+        s->trees = rt_alloc((size_t)n * sizeof *s->trees);
         s->adapter = rt_alloc((size_t)n * sizeof *s->adapter);
         s->row_of = rt_alloc((size_t)n * sizeof *s->row_of);
         s->ids = rt_alloc((size_t)n * sizeof *s->ids);
@@ -76,11 +77,12 @@ static int gather(rt_learner *learner, const rt_sequence *const *sequences, int 
         s->ids[i] = sequences[i]->ids;
         s->lengths[i] = sequence_tokens(sequences[i]);
         s->adapter[i] = sequences[i]->adapter - 1;
+        s->trees[i] = i == 0 ? 0 : s->trees[i - 1] + !rt_same_unit(sequences[i - 1], sequences[i]);
         s->row_of[i] = next;
         next += s->lengths[i];
     }
-    int planned = rt_trainer_plan(learner->trainer, s->ids, s->lengths, s->adapter, NULL, count, s->row_of,
-                                  err);
+    int planned = rt_trainer_plan(learner->trainer, s->ids, s->lengths, s->adapter, s->trees, count,
+                                  s->row_of, err);
     if (planned < 0)
         return planned;
     *rows = planned;
@@ -132,7 +134,8 @@ static int reference_logp(rt_learner *learner, int count, int entries, float tem
     struct scratch *s = &learner->scratch;
     if (!learner->reference)
         return 0;
-    int rows = rt_trainer_plan(learner->reference, s->ids, s->lengths, NULL, NULL, count, s->row_of, err);
+    int rows = rt_trainer_plan(learner->reference, s->ids, s->lengths, NULL, s->trees, count,
+                               s->row_of, err);
     if (rows < 0)
         return rows;
     return rt_trainer_forward(learner->reference, s->entries, entries, temperature, false, s->ref_logp,
@@ -234,6 +237,46 @@ static bool same_temperature(const rt_learner *learner, const rt_sequence *a, co
     return rt_learner_temperature(learner, a) == rt_learner_temperature(learner, b);
 }
 
+/* End of the problem (with cells: of the part of it) that list[begin] is of; *rows: at most so many. */
+static int unit_end(const rt_pass *p, const rt_sequence *const *list, int count, int begin, int *rows)
+{
+    int end = begin + 1;
+    *rows = sequence_tokens(list[begin]);
+    for (; end < count && rt_same_unit(list[begin], list[end]); end++) {
+        if (p->cells && !rt_same_cell(p->cells, list[begin], list[end]))
+            break;
+        *rows += rows_added(list[end - 1], list[end]);
+    }
+    return end;
+}
+
+/* A problem that is larger than a micro-batch begins one and is cut where that is full. */
+static int cut_unit(const rt_sequence *const *list, int begin, int unit, int wanted)
+{
+    int tokens = sequence_tokens(list[begin]), end = begin + 1;
+    while (end < unit && tokens + rows_added(list[end - 1], list[end]) <= wanted) {
+        tokens += rows_added(list[end - 1], list[end]);
+        end++;
+    }
+    return end;
+}
+
+static int micro_end(const rt_learner *learner, const rt_pass *p, const rt_sequence *const *list,
+                     int count, int begin, int wanted)
+{
+    int rows, tokens = 0, end = begin;
+    do {
+        int unit = unit_end(p, list, count, end, &rows);
+        if (end == begin && rows > wanted)
+            return cut_unit(list, begin, unit, wanted);
+        if (tokens + rows > wanted)
+            break;
+        tokens += rows;
+        end = unit;
+    } while (end < count && !p->cells && same_temperature(learner, list[begin], list[end]));
+    return end;
+}
+
 int rt_pass_run(rt_learner *learner, const rt_pass *p, const rt_sequence *const *list, int count,
                 rt_update_stats *stats, rt_term_stats *terms, rt_error *err)
 {
@@ -242,20 +285,16 @@ int rt_pass_run(rt_learner *learner, const rt_pass *p, const rt_sequence *const 
     for (int begin = 0; begin < count && rc == 0;) {
         if (p->stop && atomic_load(p->stop))
             return rt_fail(err, RT_ERR_STOPPED, "stopped between micro-batches");
-        int tokens = sequence_tokens(list[begin]), end = begin + 1;
+        int tokens = sequence_tokens(list[begin]);
         if (tokens > budget)
             return rt_fail(err, RT_ERR_LIMIT,
                            "trajectory %llu has %d tokens, more than the %d a micro-batch can hold; raise "
                            "learner.micro_tokens or lower sampling.max_tokens",
                            (unsigned long long)list[begin]->trajectory, tokens, budget);
-        while (end < count) {
-            int more = rows_added(list[end - 1], list[end]);
-            if (tokens + more > wanted || !same_temperature(learner, list[begin], list[end]))
-                break;
-            tokens += more;
-            end++;
-        }
+        int end = micro_end(learner, p, list, count, begin, wanted);
         rc = micro_batch(learner, p, list + begin, end - begin, begin, stats, terms, err);
+        if (rc == 0 && p->cells)
+            rt_gradients_look(learner, p->cells, list[end - 1], end < count ? list[end] : NULL);
         begin = end;
     }
     return rc;
@@ -276,13 +315,6 @@ static int cut_at(const rt_sequence *sequences, int count, int u, int updates)
     return count;
 }
 
-/* With advantage 0 and no penalty a sequence has no gradient: it only counts in denominators. */
-static bool has_gradient(const rt_learner *learner, const rt_sequence *sequence)
-{
-    const rt_objective *objective = &learner->config->algorithm.objective;
-    return sequence->advantage != 0 || objective->kl != RT_KL_OFF || objective->loss != RT_LOSS_POLICY;
-}
-
 /* Forward only, before any weight has moved, over every sequence that training will not compare. */
 static int check_rest(rt_learner *learner, const rt_sequence *sequences, int count, int first_cut,
                       const rt_sequence **list, const atomic_bool *stop, rt_update_stats *stats,
@@ -290,7 +322,7 @@ static int check_rest(rt_learner *learner, const rt_sequence *sequences, int cou
 {
     int listed = 0;
     for (int i = 0; i < count; i++)
-        if (i >= first_cut || !has_gradient(learner, &sequences[i]))
+        if (i >= first_cut || !rt_has_gradient(learner, &sequences[i]))
             list[listed++] = &sequences[i];
     rt_pass p = {.train = false, .compare = true, .stop = stop};
     rt_term_stats none = {0};
@@ -303,7 +335,7 @@ static int observe_flat(rt_learner *learner, const rt_sequence *sequences, int c
 {
     int listed = 0;
     for (int i = 0; learner->observer && i < count; i++)
-        if (!has_gradient(learner, &sequences[i]))
+        if (!rt_has_gradient(learner, &sequences[i]))
             list[listed++] = &sequences[i];
     rt_pass p = {.observe = true, .update = update};
     rt_update_stats unused = {0};
@@ -335,7 +367,7 @@ static int gradient(step *s, int begin, int end, rt_pass *p, rt_update_stats *st
     int listed = 0, rc = 0;
     for (int i = begin; i < end; i++) {
         p->batch_tokens += s->sequences[i].response_tokens - s->sequences[i].suffix_start;
-        if (has_gradient(learner, &s->sequences[i]))
+        if (rt_has_gradient(learner, &s->sequences[i]))
             s->list[listed++] = &s->sequences[i];
     }
     stats->trained += p->batch_tokens;
@@ -358,10 +390,14 @@ static int one_update(step *s, int begin, int end, int update, bool compare_now,
         return rc;
     rt_pass p = {.train = true, .compare = compare_now, .observe = true, .update = update,
                  .batch_sequences = end - begin, .stop = stop};
+    rt_cells cells;
+    p.cells = rt_gradients_begin(learner, &cells, s->sequences + begin, s->sequences + end);
     double loss_before = s->terms.loss;
     rc = gradient(s, begin, end, &p, stats, err);
+    if (rc == 0)
+        rc = rt_gradients_end(learner, &p, s->sequences + begin, s->sequences + end, s->list, err);
     if (rc != 0) {
-        memset(learner->grad, 0, learner->optimizer.count * sizeof(float));
+        rt_gradients_drop(learner);
         return rc;
     }
     if (learner->observer)
@@ -372,6 +408,7 @@ static int one_update(step *s, int begin, int end, int update, bool compare_now,
                                             learner->updates_total);
     rc = rt_learner_apply(learner, stats->learning_rate, &norm, err);
     stats->grad_norm += norm;
+    stats->clip_factor += rt_clip_factor(learner->config, norm);
     return rc;
 }
 
@@ -446,6 +483,7 @@ int rt_learner_step_one(rt_learner *learner, const rt_sequence *sequences, int c
     const rt_term_stats *terms = &s.terms;
     stats->loss = terms->loss / done;
     stats->grad_norm /= done;
+    stats->clip_factor /= done;
     stats->clipped = terms->live ? terms->clipped / (double)terms->live : 0;
     stats->kl = terms->live ? terms->kl / (double)terms->live : 0;
     stats->entropy = terms->live ? -terms->logp_sum / (double)terms->live : 0;
@@ -513,7 +551,7 @@ int rt_learner_sft(rt_learner *learner, const rt_sequence *sequences, int count,
     if (rc == 0)
         rc = rt_learner_apply(learner, lr, &stats->grad_norm, err);
     else
-        memset(learner->grad, 0, learner->optimizer.count * sizeof(float));
+        rt_gradients_drop(learner);
     if (learner->adapters)
         learner->updates[0] = learner->optimizer.updates;
     stats->seconds = (double)(rt_now_ns() - started) * 1e-9;

@@ -90,6 +90,7 @@ void GLUE(GLUE(GLUE(rt_cpu_fill_, RT_ISA), _), RT_TEAM)(rt_ops *ops)
     ops->multiply = cpu_multiply;
     ops->logprob = cpu_logprob;
     ops->logprob_backward = cpu_logprob_backward;
+    ops->axpy = cpu_axpy;
     ops->dot = cpu_dot;
     ops->change = cpu_change;
     ops->adamw = cpu_adamw;

@@ -163,6 +163,18 @@ static void cpu_add(rt_ops *ops, float *y, const float *x, size_t count)
     }
 }
 
+static void cpu_axpy(rt_ops *ops, float *y, float a, const float *x, size_t count)
+{
+    int64_t vectors = (int64_t)((count + 15) / 16);
+    int threads = threads_for(ops, (double)count / 8);
+    PARALLEL_FOR(threads)
+    for (int64_t at = 0; at < vectors; at++) {
+        size_t i = (size_t)at * 16;
+        int n = (int)RT_MIN((size_t)16, count - i);
+        vstore_to(y + i, vfma(vset1(a), vload_to(x + i, n), vload_to(y + i, n)), n);
+    }
+}
+
 static void cpu_multiply(rt_ops *ops, float *y, const float *x, const float *m, size_t count)
 {
     int64_t runs = (int64_t)((count + RUN - 1) / RUN);
@@ -263,23 +275,33 @@ static double dot_run(const float *a, const float *b, size_t count)
     return lanes_sum(lanes);
 }
 
-static double change_run(float *restrict sum, float *restrict seen, const float *restrict now,
-                         const float *restrict more, size_t count)
+/* n elements, at most 16, into lanes; a constant n makes vectors of these loops. */
+static inline void change_lanes(float *restrict sum, float *restrict seen, const float *restrict now,
+                                const float *restrict more, double *restrict lanes, size_t n)
+{
+    float value[16], change[16];
+    for (size_t j = 0; j < n; j++)
+        value[j] = now[j];
+    if (more)
+        for (size_t j = 0; j < n; j++)
+            value[j] += more[j];
+    for (size_t j = 0; j < n; j++) {
+        change[j] = value[j] - seen[j];
+        sum[j] += change[j];
+        seen[j] = value[j];
+    }
+    for (size_t j = 0; j < n; j++)
+        lanes[j] += (double)change[j] * (double)change[j];
+}
+
+static double change_run(float *sum, float *seen, const float *now, const float *more, size_t count)
 {
     double lanes[16] = {0};
-    float value[16], change[16];
-    for (size_t i = 0; i < count; i += 16) {
-        size_t n = RT_MIN((size_t)16, count - i);
-        for (size_t j = 0; j < n; j++)
-            value[j] = more ? now[i + j] + more[i + j] : now[i + j];
-        for (size_t j = 0; j < n; j++) {
-            change[j] = value[j] - seen[i + j];
-            sum[i + j] += change[j];
-            seen[i + j] = value[j];
-        }
-        for (size_t j = 0; j < n; j++)
-            lanes[j] += (double)change[j] * (double)change[j];
-    }
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16)
+        change_lanes(sum + i, seen + i, now + i, more ? more + i : NULL, lanes, 16);
+    if (i < count)
+        change_lanes(sum + i, seen + i, now + i, more ? more + i : NULL, lanes, count - i);
     return lanes_sum(lanes);
 }
 

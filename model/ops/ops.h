@@ -122,6 +122,8 @@ typedef struct rt_ops {
     void (*swiglu_backward)(struct rt_ops *ops, float *dgate_up, float *y, const float *dy,
                             const float *gate_up, int rows, int f);
     void (*add)(struct rt_ops *ops, float *y, const float *x, size_t count); /* y += x */
+    /* y += a·x, one rounding. */
+    void (*axpy)(struct rt_ops *ops, float *y, float a, const float *x, size_t count);
     /* y = x·m, element by element; y may be x. */
     void (*multiply)(struct rt_ops *ops, float *y, const float *x, const float *m, size_t count);
 

@@ -38,6 +38,7 @@ static void world_bounds(const world *w, double bound[R_COUNT])
     bound[R_SWIGLU] = bound[R_SWIGLU_Y] = 16 * U; /* |silu·up| ≤ 1, about eight roundings */
     bound[R_SWIGLU_DX] = 32 * U;
     bound[R_ADD] = U * 2;
+    bound[R_AXPY] = 0; /* one rounding in both */
     bound[R_MULTIPLY] = 0; /* one rounding */
     /* |logits / temperature| ≤ 4, |lse| ≤ 4 + log V < 10.1 for V ≤ 400; sums of 64 + 16 terms */
     bound[R_LSE] = bound[R_LOGPROB] = (80 + 4 * 14) * U;

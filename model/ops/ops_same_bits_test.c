@@ -8,7 +8,7 @@ static const char *const names[R_COUNT] = {
     "matmul", "matmul accumulate", "matmul_dx", "matmul_dw", "embed", "embed_backward", "rmsnorm",
     "rstd", "rmsnorm_backward dx", "rmsnorm_backward dw", "rope", "attention", "attention stats",
     "attention_backward dq", "attention_backward dkv", "kv_gather k", "kv_gather v", "swiglu",
-    "swiglu_backward", "swiglu_backward y", "add", "multiply", "logprob", "lse", "logprob_backward",
+    "swiglu_backward", "swiglu_backward y", "add", "axpy", "multiply", "logprob", "lse", "logprob_backward",
     "adamw w", "adamw m", "adamw v", "dot", "change", "change sum",
     "change seen"};
 

@@ -33,7 +33,7 @@ typedef struct world {
 enum result {
     R_MATMUL, R_MATMUL_ADD, R_DX, R_DW, R_EMBED, R_DTABLE, R_NORM, R_RSTD, R_NORM_DX, R_NORM_DW,
     R_ROPE, R_ATTENTION, R_STATS, R_DQ, R_DKV, R_GATHER_K, R_GATHER_V, R_SWIGLU, R_SWIGLU_DX,
-    R_SWIGLU_Y, R_ADD, R_MULTIPLY, R_LOGPROB, R_LSE, R_DLOGITS, R_ADAM_W, R_ADAM_M,
+    R_SWIGLU_Y, R_ADD, R_AXPY, R_MULTIPLY, R_LOGPROB, R_LSE, R_DLOGITS, R_ADAM_W, R_ADAM_M,
     R_ADAM_V, R_DOT, R_CHANGE, R_CHANGE_SUM, R_CHANGE_SEEN, R_COUNT
 };
 
@@ -135,7 +135,7 @@ static inline record *record_new(const world *w)
         [R_STATS] = rows * (size_t)w->heads * 2, [R_DQ] = rows * q,
         [R_DKV] = world_pool_floats(w), [R_GATHER_K] = rows * k, [R_GATHER_V] = rows * k,
         [R_SWIGLU] = rows * f, [R_SWIGLU_DX] = rows * f * 2, [R_SWIGLU_Y] = rows * f,
-        [R_ADD] = rows * d, [R_MULTIPLY] = rows * d, [R_LOGPROB] = rows,
+        [R_ADD] = rows * d, [R_AXPY] = rows * d, [R_MULTIPLY] = rows * d, [R_LOGPROB] = rows,
         [R_LSE] = rows, [R_DLOGITS] = rows * v,
         [R_ADAM_W] = rows * d, [R_ADAM_M] = rows * d, [R_ADAM_V] = rows * d, [R_DOT] = 2,
         [R_CHANGE] = 2, [R_CHANGE_SUM] = rows * d, [R_CHANGE_SEEN] = rows * d};
@@ -171,6 +171,8 @@ static inline void run_linear(rt_ops *ops, const world *w, record *to, const rt_
                           to->data[R_RSTD] + first, w->norm, n, w->d);
     memcpy(to->data[R_ADD] + at, x, (size_t)n * d * sizeof(float));
     ops->add(ops, to->data[R_ADD] + at, dy, (size_t)n * d);
+    memcpy(to->data[R_AXPY] + at, x, (size_t)n * d * sizeof(float));
+    ops->axpy(ops, to->data[R_AXPY] + at, 0.7f, dy, (size_t)n * d);
     ops->multiply(ops, to->data[R_MULTIPLY] + at, x, dy, (size_t)n * d);
     memcpy(to->data[R_ADAM_W] + at, x, (size_t)n * d * sizeof(float));
     ops->adamw(ops, to->data[R_ADAM_W] + at, to->data[R_ADAM_M] + at, to->data[R_ADAM_V] + at, dy,

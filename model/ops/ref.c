@@ -241,6 +241,13 @@ static void ref_logprob_backward(rt_ops *ops, float *logits, const float *lse,
     }
 }
 
+static void ref_axpy(rt_ops *ops, float *y, float a, const float *x, size_t count)
+{
+    (void)ops;
+    for (size_t i = 0; i < count; i++)
+        y[i] = fmaf(a, x[i], y[i]);
+}
+
 static double ref_dot(rt_ops *ops, const float *a, const float *b, size_t count)
 {
     (void)ops;
@@ -300,6 +307,7 @@ void rt_ref_fill(rt_ops *ops)
     ops->multiply = ref_multiply;
     ops->logprob = ref_logprob;
     ops->logprob_backward = ref_logprob_backward;
+    ops->axpy = ref_axpy;
     ops->dot = ref_dot;
     ops->change = ref_change;
     ops->adamw = ref_adamw;

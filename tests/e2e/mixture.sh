@@ -84,9 +84,37 @@ grep -q "lower run.steps to 4" "$work/dry.err" || fail "the refusal: $(cat "$wor
 [ ! -e "$work/dry/run.db" ] || fail "a refused run has a store"
 say "ok: tasks that leave"
 
-# ---- a strategy that lacks its numbers -----------------------------------------------------------
+# ---- gradients of the tasks: measured, followed, corrected ---------------------------------------
 "$RETAKE" config --check "$config" --set mixing.strategy=gradient >"$work/gradient.txt" 2>&1
-same $? 2 "strategy gradient: exit code"
-grep -q "no accounting of gradients by task is switched on" "$work/gradient.txt" ||
+same $? 2 "strategy gradient without its numbers: exit code"
+grep -q "no accounting of gradients is switched on" "$work/gradient.txt" ||
     fail "strategy gradient: $(cat "$work/gradient.txt")"
-say "ok: gradient is refused"
+
+two="--set algorithm.problems=6 --set algorithm.updates=1 --set tasks.1.weight=0 --set tasks.2.once=false --set steps=4 --set eval.problems=0"
+# shellcheck disable=SC2086
+for name in off full; do
+    run "$name" $two --set gradients.account=$name --set gradients.halves=true --set gradients.every=2 ||
+        fail "the run with accounting $name: exit code $?"
+done
+same "$(field "$work/full.json" weights_hash)" "$(field "$work/off.json" weights_hash)" "accounting changes nothing"
+same "$(query "$work/full" "SELECT group_concat(step, ' ') FROM (SELECT step FROM metrics
+    WHERE name = 'grad/chain/norm2' ORDER BY step)")" "0 2" "steps that were measured"
+same "$(query "$work/full" "SELECT count(*) FROM (SELECT sum(value) AS all_of FROM metrics
+    WHERE name GLOB 'grad/*/share' GROUP BY step) WHERE abs(all_of - 1) < 1e-9")" 2 "shares that add up to 1"
+same "$(query "$work/off" "SELECT count(*) FROM metrics WHERE name GLOB 'grad/*'")" 0 "metrics when it is off"
+
+# What a step leaves for the next ones survives a stop: norms for the mixture, running norms.
+for how in mixing.strategy=gradient gradients.correction=running_norms gradients.correction=pcgrad; do
+    # shellcheck disable=SC2086
+    run "one-$how" $two --set $how --set gradients.account=full --set actors.count=1 || fail "$how: exit code $?"
+    # shellcheck disable=SC2086
+    run "two-$how" $two --set $how --set gradients.account=full --set actors.count=2 --set steps=2 ||
+        fail "$how, the first steps: exit code $?"
+    # shellcheck disable=SC2086
+    run "two-$how" $two --set $how --set gradients.account=full --set actors.count=2 ||
+        fail "$how, the other steps: exit code $?"
+    same "$(field "$work/two-$how.json" weights_hash)" "$(field "$work/one-$how.json" weights_hash)" "$how"
+    [ "$(field "$work/one-$how.json" weights_hash)" != "$(field "$work/off.json" weights_hash)" ] ||
+        fail "$how changes nothing"
+done
+say "ok: gradients of the tasks"

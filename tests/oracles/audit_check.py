@@ -5,7 +5,8 @@ prompts and prefixes, and the gradient norm from the gradients.
 
     python3 tests/oracles/audit_check.py FILE.safetensors [RUN]
 
-With RUN it also compares ids, log-probs, advantages and masks with run.db. Needs only Python's
+With RUN it also compares ids, log-probs, advantages (times advantage_scale of the task, read from
+config.yaml) and masks with run.db. Needs only Python's
 standard library.
 """
 import json
@@ -94,14 +95,21 @@ def check_norm(update, tensors):
           tensors["grad_norm"][update], norm)
 
 
+def scales(run):
+    """advantage_scale of every task, in their order."""
+    with open(f"{run}/config.yaml", encoding="utf-8") as lines:
+        return [float(line.split(":")[1]) for line in lines if "advantage_scale:" in line]
+
+
 def check_rows(tensors, step, run):
+    scale = scales(run)
     db = sqlite3.connect(f"file:{run}/run.db?mode=ro", uri=True)
-    rows = db.execute("SELECT id, prompt_ids, response_ids, logprobs, suffix_start, advantage "
-                      "FROM trajectories WHERE step = ? AND fate = 'trained' ORDER BY id",
+    rows = db.execute("SELECT id, prompt_ids, response_ids, logprobs, suffix_start, advantage, "
+                      "problem_id >> 48 FROM trajectories WHERE step = ? AND fate = 'trained' ORDER BY id",
                       (step,)).fetchall()
     words = tensors["trajectory"]
     check(len(rows) * 2 == len(words), "sequences", len(words) // 2, len(rows))
-    for i, (identity, prompt_ids, response_ids, logprobs, start, advantage) in enumerate(rows):
+    for i, (identity, prompt_ids, response_ids, logprobs, start, advantage, task) in enumerate(rows):
         ids, prompt = prompt_ids + response_ids, len(prompt_ids) // 4
         check((words[2 * i] & 0xFFFFFFFF) | words[2 * i + 1] << 32 == identity, i, "order of ids")
         check(struct.pack(f"<{len(tensors[f'ids.{i}'])}i", *tensors[f"ids.{i}"]) == ids, i, "ids")
@@ -109,6 +117,7 @@ def check_rows(tensors, step, run):
         check(struct.pack(f"<{len(old)}f", *old) == logprobs, i, "log-probs")
         mask = [float(t >= prompt + start) for t in range(len(ids) // 4)]
         check(list(tensors[f"mask.{i}"]) == mask, i, "mask")
+        advantage *= scale[task]
         check(all(a == f32(advantage) for a in tensors[f"advantage.{i}"][prompt:]), i, "advantage")
 
 
