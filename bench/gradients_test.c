@@ -27,7 +27,7 @@ static void fill(rt_buf *out, bool kinds)
                      "kind TEXT, response_ids BLOB, thought_ends BLOB, grade TEXT, fate TEXT);"
                      "CREATE TABLE resets (id INTEGER PRIMARY KEY, trajectory_id INTEGER, thought INTEGER, "
                      "tokens INTEGER, visits INTEGER, successes INTEGER, oracle INTEGER);"
-                     "CREATE TABLE steps (step INTEGER PRIMARY KEY);"
+                     "CREATE TABLE steps (step INTEGER PRIMARY KEY, weights_hash TEXT);"
                      "CREATE TABLE metrics (step INTEGER, name TEXT, value REAL);"
                      "INSERT INTO metrics VALUES (0, 'eval.sampled.accuracy', 0.25), (20, "
                      "'eval.sampled.accuracy', 0.5), (0, 'eval/a/accuracy', 0.125), "
@@ -36,7 +36,7 @@ static void fill(rt_buf *out, bool kinds)
                      "0.25);");
     for (int step = 0; step < STEPS; step++) {
         double a = step == 7 ? -1 : 4;
-        rt_buf_addf(out, "INSERT INTO steps VALUES (%d);", step);
+        rt_buf_addf(out, "INSERT INTO steps (step) VALUES (%d);", step);
         rt_buf_addf(out, "INSERT INTO metrics VALUES (%d, 'task.a.reward', %.17g), "
                     "(%d, 'task.b.reward', 0.5), ", step, step / 32.0, step);
         rt_buf_addf(out, "(%d, 'grad/a/norm2', %g), (%d, 'grad/a/naive', 8), (%d, 'grad/a/advantage', %g), ",

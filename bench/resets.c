@@ -5,7 +5,8 @@
 
 static const char usage[] =
     "usage: resets report FOLDER --to FOLDER    CSV, tables.md and plots of finished runs\n"
-    "       resets tune FOLDER --to FILE        the best learning rates of runs with several\n";
+    "       resets tune FOLDER --to FILE        the best learning rates of runs with several\n"
+    "       resets cost FOLDER --to FILE        what a step costs beside grpo_seqmean's\n";
 
 static int write(const char *folder, const char *name, const rt_buf *text, rt_error *err)
 {
@@ -42,10 +43,26 @@ static int tune(const rt_resets_runs *runs, const char *to, rt_error *err)
     return code;
 }
 
+static int cost(const rt_resets_runs *runs, const char *to, rt_error *err)
+{
+    rt_buf text = {0};
+    int code = rt_resets_cost_table(runs, &text, err);
+    if (!code)
+        code = rt_file_write(to, text.data, text.bytes, err);
+    rt_buf_free(&text);
+    return code;
+}
+
 int main(int count, char **words)
 {
-    bool tuning = count > 1 && !strcmp(words[1], "tune");
-    if (count != 5 || strcmp(words[3], "--to") || (!tuning && strcmp(words[1], "report"))) {
+    static const struct {
+        const char *name;
+        int (*run)(const rt_resets_runs *runs, const char *to, rt_error *err);
+    } modes[] = {{"report", report}, {"tune", tune}, {"cost", cost}};
+    size_t mode = 0;
+    while (mode < RT_COUNT(modes) && (count < 2 || strcmp(words[1], modes[mode].name)))
+        mode++;
+    if (count != 5 || strcmp(words[3], "--to") || mode == RT_COUNT(modes)) {
         fputs(usage, stderr);
         return 2;
     }
@@ -53,7 +70,7 @@ int main(int count, char **words)
     rt_error err = {0};
     int code = rt_resets_load(&runs, words[2], &err);
     if (!code) {
-        code = tuning ? tune(&runs, words[4], &err) : report(&runs, words[4], &err);
+        code = modes[mode].run(&runs, words[4], &err);
         rt_resets_free(&runs);
     }
     if (code)

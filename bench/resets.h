@@ -12,7 +12,7 @@
 #include "base/base.h"
 
 enum { RT_RESETS_MARKS = 64, RT_RESETS_BINS = 10, RT_RESETS_NAME = 32, RT_RESETS_SEEDS = 64,
-       RT_RESETS_DEBATE = 6 };
+       RT_RESETS_DEBATE = 6, RT_RESETS_TIMED = 64, RT_RESETS_PHASES = 4 };
 
 /* A version that was evaluated. Tokens and sequences are those sampled for training up to it:
  * prompts and inherited prefixes do not count, judgements and what was thrown away do. */
@@ -38,6 +38,12 @@ typedef struct rt_resets_run {
     int at_prompt;   /* states of caro that are the prompt itself */
     /* of those whose first wrong thought is known */
     int known, exact, clean, passed_clean, passed_late;
+    struct rt_resets_cost {
+        int steps;
+        double seconds[RT_RESETS_TIMED][RT_RESETS_PHASES]; /* sampling, training, weights, waiting */
+        double tokens;                                     /* computed to sample: of prompts too */
+        char hash[40];                                     /* of the weights at the end */
+    } cost;
     double mismatched; /* log-probs that differ between actor and learner */
     double before[RT_RESETS_DEBATE], after[RT_RESETS_DEBATE]; /* debates; NAN: none were held */
     struct rt_gradients *gradients; /* gradients.h; NULL: none were measured. Owned by rt_resets_runs */
@@ -103,6 +109,13 @@ void rt_resets_debate_table(const rt_resets_runs *runs, const char *regime, rt_b
 /* After the last step: accuracy of debates, of one agent's sampled answers. */
 double rt_resets_debated(const rt_resets_run *run, double unused);
 double rt_resets_final(const rt_resets_run *run, double unused);
+
+/* ---- what a step costs ----------------------------------------------------------------------- */
+
+/* One metric of a step: seconds of a phase, or tokens. */
+void rt_resets_cost_read(rt_resets_run *run, int step, const char *metric, double value);
+/* Markdown: each method's step beside the baseline's. Fails where rounds did not do the same. */
+int rt_resets_cost_table(const rt_resets_runs *runs, rt_buf *out, rt_error *err);
 
 /* ---- what is written ------------------------------------------------------------------------ */
 

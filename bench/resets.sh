@@ -5,6 +5,7 @@
 #   sh bench/resets.sh quick      minutes, one seed, two steps: shows that everything works
 #   sh bench/resets.sh            about 40 minutes on two idle cores: 7 regimes, 5 seeds
 #   sh bench/resets.sh full       hours: also other lengths, shares of decisive thoughts, base rates
+#   sh bench/resets.sh cost       some minutes: what a step of each method costs beside grpo_seqmean's
 #   sh bench/resets.sh tune       chooses learning rates on seeds of its own → bench/resets/rates.txt
 #   sh bench/resets.sh report     the tables and plots of what is there
 #   sh bench/resets.sh models     only the models to start from, and how often each is right
@@ -17,7 +18,7 @@ mode=default to=runs/resets docs=no
 only_regimes='' only_methods='' only_seeds='' only_rates=''
 while [ $# -gt 0 ]; do
     case $1 in
-    quick | full | tune | report | models) mode=$1 ;;
+    quick | full | tune | report | models | cost) mode=$1 ;;
     --to) shift && to=${1:?--to needs a folder} ;;
     --docs) docs=yes ;;
     --regimes | --methods | --seeds | --rates)
@@ -43,7 +44,7 @@ rates="5e-5 1e-4 2e-4 4e-4"
 tuning_seeds="1001 1002"
 grid="t8d8b2 t8d4b2 t8d2b2 t16d16b2 t16d8b2 t16d4b2 t24d24b2 t24d12b2 t24d6b2
 t8d8b30 t8d4b30 t8d2b30 t16d16b30 t16d8b30 t16d4b30 t24d24b30 t24d12b30 t24d6b30"
-less=
+less='' same_seed=''
 case $mode in
 quick)
     regimes="dense chain" seeds=1
@@ -51,6 +52,11 @@ quick)
     ;;
 full) regimes="$regimes rare12 needles $grid" ;;
 tune) regimes="slips12 sparse" seeds=$tuning_seeds ;;
+cost)
+    # Rounds of the same work, methods in turn; the two small evaluations lie outside the steps.
+    regimes="slips12 chain facts12 hard sparse" same_seed=7
+    less="--set steps=12 --set eval.every=0 --set eval.problems=2 --set learner.checkpoint_every=0"
+    ;;
 esac
 regimes=${only_regimes:-$regimes} methods=${only_methods:-$methods}
 seeds=${only_seeds:-$seeds} rates=${only_rates:-$rates}
@@ -115,6 +121,14 @@ settings() { # regime → --set … of its task
     printf '%s' " --set tasks.0.filler=$5"
 }
 
+# Has the regime thoughts that decide nothing? Their letters must be learnt before there is filler, whose
+# letters are noise.
+easy() { # regime
+    # shellcheck disable=SC2046
+    set -- $(knobs "$1")
+    [ "$2" -lt "$1" ]
+}
+
 # ---- models to start from ---------------------------------------------------------------------
 
 models=$to/models
@@ -162,9 +176,14 @@ warm() { # regime
     fi
     stage facts facts "$models/empty"
     stage judge judge "$models/facts"
-    stage copy copy "$models/judge"
+    copied=copy begin=judge
+    if easy "$1"; then
+        stage letters letters "$models/judge"
+        copied=copy_easy begin=letters
+    fi
+    stage $copied copy "$models/$begin"
     # shellcheck disable=SC2046
-    stage "$1" warm "$models/copy" $(settings "$1")
+    stage "$1" warm "$models/$copied" $(settings "$1")
 }
 
 # ---- runs --------------------------------------------------------------------------------------
@@ -193,7 +212,8 @@ one() { # folder, regime, method, seed, rate
     on_chain "$2" >/dev/null && config=chain
     task="--set model.path=$(model_of "$2") $(settings "$2")"
     # shellcheck disable=SC2086
-    "$retake" run "bench/resets/$config.yaml" --run "$1" --quiet --json --set algorithm="$3" --set seed="$4" \
+    "$retake" run "bench/resets/$config.yaml" --run "$1" --quiet --json --set algorithm="$3" \
+        --set seed="${same_seed:-$4}" \
         --set learner.lr="$5" $task $less >"$1.out" 2>&1
     code=$?
     [ $code -eq 130 ] && { echo "stopped; the same command goes on"; exit 130; }
@@ -269,6 +289,12 @@ tune)
     runs=$to/tune
     run_all "$rates"
     "$reader" tune "$runs" --to bench/resets/rates.txt || exit 1
+    ;;
+cost)
+    runs=$to/cost
+    run_all
+    "$reader" cost "$runs" --to "$to/cost.md" || exit 1
+    cat "$to/cost.md"
     ;;
 *)
     runs=$to/runs name=report

@@ -139,6 +139,25 @@ static void read_debate(sqlite3_stmt *row, rt_resets_run *run)
                           (const char *)sqlite3_column_text(row, 1), sqlite3_column_double(row, 2));
 }
 
+static const char costs[] =
+    "SELECT step, name, value FROM metrics WHERE step < (SELECT count(*) FROM steps) AND name IN "
+    "('seconds.sampling', 'seconds.training', 'seconds.weights', 'seconds.waiting', "
+    "'tokens.sampled', 'tokens.prefill')";
+
+static void read_cost(sqlite3_stmt *row, rt_resets_run *run)
+{
+    rt_resets_cost_read(run, sqlite3_column_int(row, 0), (const char *)sqlite3_column_text(row, 1),
+                        sqlite3_column_double(row, 2));
+}
+
+static const char last[] = "SELECT weights_hash FROM steps ORDER BY step DESC LIMIT 1";
+
+static void read_last(sqlite3_stmt *row, rt_resets_run *run)
+{
+    const char *hash = (const char *)sqlite3_column_text(row, 0);
+    snprintf(run->cost.hash, sizeof run->cost.hash, "%s", hash ? hash : "");
+}
+
 static int read_database(rt_resets_run *run, const char *path, rt_error *err)
 {
     sqlite3 *db = NULL;
@@ -150,7 +169,7 @@ static int read_database(rt_resets_run *run, const char *path, rt_error *err)
         row_reader *read;
     } parts[] = {{evaluations, read_evaluation}, {samples, read_samples},
                  {means, read_means}, {states, read_state},
-                 {debates, read_debate}};
+                 {debates, read_debate}, {costs, read_cost}, {last, read_last}};
     for (size_t i = 0; i < RT_COUNT(parts) && !code; i++)
         code = each(db, parts[i].sql, parts[i].read, run, err);
     sqlite3_close(db);

@@ -22,14 +22,14 @@ static const char schema[] =
     "response_ids BLOB, thought_ends BLOB, grade TEXT, fate TEXT);"
     "CREATE TABLE resets (id INTEGER PRIMARY KEY, trajectory_id INTEGER, thought INTEGER, "
     "tokens INTEGER, visits INTEGER, successes INTEGER, oracle INTEGER);"
-    "CREATE TABLE steps (step INTEGER PRIMARY KEY);"
+    "CREATE TABLE steps (step INTEGER PRIMARY KEY, weights_hash TEXT);"
     "CREATE TABLE metrics (step INTEGER, name TEXT, value REAL);";
 
 /* Two steps, evaluated at 0, 1 and 2. Step 0 samples 10 tokens for a seed of 4 thoughts, 20 for a
  * fresh rollout, 6 for a judgement, and 2 × 8 behind a prefix of 5; step 1 samples 30, and 9 that
  * are thrown away. */
 static const char content[] =
-    "INSERT INTO steps VALUES (0), (1);"
+    "INSERT INTO steps VALUES (0, 'aa'), (1, 'bb');"
     "INSERT INTO trajectories VALUES "
     "(1, 0, NULL, 'seed', zeroblob(40), zeroblob(16), 'wrong', 'filtered'),"
     "(2, 0, NULL, 'base', zeroblob(80), zeroblob(16), 'correct', 'trained'),"
@@ -43,6 +43,7 @@ static const char content[] =
     "(11, NULL, 1, 0, 2, 1, NULL), (12, 2, 2, 4, 2, 1, 3);"
     "INSERT INTO metrics VALUES (0, 'seconds.sampling', 1), (0, 'seconds.training', 2), "
     "(1, 'seconds.waiting', 1), (1, 'seconds.evaluation', 50), (2, 'seconds.sampling', 50), "
+    "(0, 'tokens.sampled', 60), (1, 'tokens.prefill', 5), "
     "(0, 'degenerate', 0.5), (1, 'degenerate', 1), (0, 'degenerate.reset', 0.25), "
     "(0, 'logprob.mismatched', 0);";
 
@@ -105,12 +106,51 @@ static void one_run(void **state)
                 run.tokens.discarded == 9);
     assert_true(run.seconds == 2 && run.degenerate == 0.75 && run.reset_flat == 0.25);
     assert_true(isnan(run.base_flat) && run.mismatched == 0);
+    /* the metrics of step 2 are of what comes after the last step */
+    assert_true(run.cost.steps == 2 && run.cost.tokens == 65);
+    assert_true(run.cost.seconds[0][0] == 1 && run.cost.seconds[0][1] == 2 && run.cost.seconds[1][3] == 1);
+    assert_string_equal(run.cost.hash, "bb");
     /* Thoughts 3, 4, 1, 2 of 4 each: bins 5, 7, 0, 2. The state on a right rollout has no first
      * wrong thought, whatever its column says. */
     assert_true(run.states == 4 && run.at_prompt == 1 && run.at_start == 1 && run.position == 2.5);
     assert_true(run.bins[5] == 1 && run.bins[7] == 1 && run.bins[0] == 1 && run.bins[2] == 1);
     assert_true(run.known == 3 && run.exact == 1 && run.clean == 2);
     assert_true(run.passed_clean == 2 && run.passed_late == 0);
+}
+
+/* A run of three steps; those of the first count for nothing. */
+static rt_resets_run timed(const char *method, double first, double second, double tokens)
+{
+    rt_resets_run run = {.cost = {.steps = 3, .tokens = tokens, .hash = "aa"}};
+    snprintf(run.regime, sizeof run.regime, "sparse");
+    snprintf(run.method, sizeof run.method, "%s", method);
+    run.cost.seconds[0][0] = 100;
+    run.cost.seconds[1][0] = first;
+    run.cost.seconds[2][1] = second;
+    return run;
+}
+
+/* Of each step the least or the median over rounds: 0.1 + 0.2 and 0.2 + 0.4 of the baseline. */
+static void costs(void **unused)
+{
+    (void)unused;
+    rt_resets_run all[] = {timed("grpo_seqmean", 0.1, 0.4, 30), timed("grpo_seqmean", 0.3, 0.2, 30),
+                           timed("grpo_seqmean", 0.2, 0.8, 30), timed("srpo", 0.3, 0.9, 45),
+                           timed("srpo", 0.4, 0.3, 45), timed("srpo", 0.6, 0.8, 45)};
+    rt_resets_runs runs = {.all = all, .count = 6};
+    rt_buf text = {0};
+    assert_int_equal(rt_resets_cost_table(&runs, &text, &err), 0);
+    assert_non_null(strstr(text.data, "| grpo_seqmean | 3 | 150.0 | 1.00 | 1.00 | 50.0 | 100.0 | 1.00 |"));
+    assert_non_null(strstr(text.data, "| srpo | 3 | 300.0 | 2.00 | 2.00 | 150.0 | 150.0 | 1.50 |"));
+    rt_buf_clear(&text);
+    all[4].cost.hash[0] = 'b';
+    assert_int_not_equal(rt_resets_cost_table(&runs, &text, &err), 0);
+    assert_non_null(strstr(err.message, "sparse srpo"));
+    rt_buf_clear(&text);
+    runs = (rt_resets_runs){.all = all + 3, .count = 1};
+    assert_int_not_equal(rt_resets_cost_table(&runs, &text, &err), 0);
+    assert_non_null(strstr(err.message, "grpo_seqmean"));
+    rt_buf_free(&text);
 }
 
 static void questions(void **state)
@@ -276,6 +316,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_run, make_folder, remove_folder),
+        cmocka_unit_test(costs),
         cmocka_unit_test(questions),
         cmocka_unit_test_setup_teardown(differences, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(debates, make_folder, remove_folder),

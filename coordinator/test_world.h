@@ -45,7 +45,7 @@ typedef struct player { /* a worker, or the learner */
     int held_count;
     /* learner */
     uint8_t past[8][BLOB_BYTES]; /* what each version was */
-    bool hold_batch, fail_step;
+    bool hold_batch, fail_step, silent_step; /* silent_step: its StepDone is lost */
     int64_t sequences;
     int trained_of[RT_TASKS_MAX]; /* of them, by task */
     int64_t staleness_seen;
@@ -99,10 +99,8 @@ static void write_tokenizer(const char *dir)
 static const char *const common_sets[] = {
     "model.context=512",
     "run.steps=3",
-    "algorithm.problems=4",
-    "algorithm.samples=4",
-    "eval.problems=6",
-    "eval.samples=2",
+    "algorithm.problems=4", "algorithm.samples=4",
+    "eval.problems=6", "eval.samples=2",
     "coordinator.heartbeat_ms=60",
     "coordinator.chunk_bytes=1024",
 };
@@ -437,14 +435,26 @@ static void on_lease(player *p, const Retake__Lease *lease)
 
 /* ---- the learner ----------------------------------------------------------------------------- */
 
+/* What the step that made this version measured; the second is none of its business. */
+static void measure(const player *p, Retake__Metric metrics[2])
+{
+    metrics[0] = metrics[1] = (Retake__Metric)RETAKE__METRIC__INIT;
+    metrics[0].name = "grad/chain/norm2", metrics[1].name = "task.chain.reward";
+    metrics[0].value = metrics[1].value = 100 + (double)p->version;
+}
+
 static void announce(player *p)
 {
+    Retake__Metric metrics[2], *list[] = {metrics, metrics + 1};
+    measure(p, metrics);
     Retake__WeightsAnnounce message = RETAKE__WEIGHTS_ANNOUNCE__INIT;
     rt_hash128 hash = hash_of(p);
     message.version = p->version;
     message.bytes = BLOB_BYTES;
     message.chunk_bytes = 1024;
     message.hash = (ProtobufCBinaryData){sizeof hash, (uint8_t *)&hash};
+    message.metrics = list;
+    message.n_metrics = p->version > 0 ? 2 : 0;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_ANNOUNCE;
     envelope.announce = &message;
@@ -515,11 +525,17 @@ static void on_batch(player *p, const rt_message *message)
     done.tokens = done.tokens_trained = done.compared = 10;
     done.margin = 2, done.accuracy = 1, done.chosen = 3, done.rejected = -4;
     done.divergence = (double)NAN;
+    Retake__Metric metrics[2], *list[] = {metrics, metrics + 1};
+    measure(p, metrics);
+    done.metrics = list;
+    done.n_metrics = 2;
     done.error = p->fail_step ? "loss is not a number" : "";
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_STEP_DONE;
     envelope.step_done = &done;
-    say(p->socket, &envelope, NULL, 0);
+    if (!p->silent_step) {
+        say(p->socket, &envelope, NULL, 0);
+    }
     if (!p->fail_step) {
         announce(p);
     }

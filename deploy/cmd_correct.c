@@ -10,8 +10,8 @@ enum { JUDGE_TOKENS_MAX = 1 << 20 };
 
 typedef struct options {
     eval_options common;
-    const char *level, *trace;
-    int64_t iterations, votes, judge_tokens;
+    const char *level, *trace, *gate;
+    int64_t iterations, votes, verifications, judge_tokens;
     double temperature, resample_temperature, judge_temperature;
     bool safeguard, incremental, token, control, released;
 } options;
@@ -21,8 +21,10 @@ typedef struct options {
 static json_t *settings_json(const correct_run *run)
 {
     const correct_settings *s = &run->settings;
-    return json_pack("{s:i, s:i, s:i, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:i}", "level", s->level,
-                     "iterations", s->iterations, "votes", s->votes, "incremental", s->incremental,
+    return json_pack("{s:i, s:i, s:i, s:i, s:s, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:i}", "level",
+                     s->level, "iterations", s->iterations, "votes", s->votes, "verify_votes",
+                     s->verifications, "gate", correct_gate_name(s->gate), "incremental",
+                     s->incremental,
                      "token", s->token, "safeguard", s->safeguard, "released_verify",
                      s->as_released, "temperature", run->eval.temperature, "resample_temperature",
                      run->resample_temperature, "judge_temperature", run->judge_temperature,
@@ -118,6 +120,29 @@ static int level_of(const char *text)
     return known ? text[1] - '0' : 0;
 }
 
+/* −1: there is no such gate. */
+static int gate_of(const char *text)
+{
+    int gate = 0;
+    while (correct_gate_name(gate) && strcmp(correct_gate_name(gate), text) != 0)
+        gate++;
+    return correct_gate_name(gate) ? gate : -1;
+}
+
+static int check_verifications(const options *o)
+{
+    if (o->verifications < 1 || o->verifications > CORRECT_VOTES_MAX)
+        return cli_usage("--verify-votes is 1 to %d", CORRECT_VOTES_MAX);
+    if (gate_of(o->gate) < 0)
+        return cli_usage("--gate is any, majority or unanimous, not \"%s\"", o->gate);
+    if (o->verifications > 1 && level_of(o->level) != CORRECT_L3)
+        return cli_usage("--verify-votes needs --level l3: at %s the gold answer verifies",
+                         o->level);
+    if (o->verifications > 1 && o->incremental)
+        return cli_usage("--incremental excludes --verify-votes: it goes thought by thought");
+    return 0;
+}
+
 static int check_options(const options *o)
 {
     if (level_of(o->level) == 0)
@@ -134,11 +159,12 @@ static int check_options(const options *o)
     for (size_t i = 0; i < RT_COUNT(temperatures); i++)
         if (temperatures[i] < 0 || temperatures[i] > 100)
             return cli_usage("a temperature is 0 (greedy) to 100");
-    if (o->votes > 1 && o->judge_temperature == 0)
-        return cli_usage("greedy votes are all the same: --votes %lld needs a judge temperature "
-                         "above 0",
-                         (long long)o->votes);
-    return eval_options_check(&o->common);
+    if ((o->votes > 1 || o->verifications > 1) && o->judge_temperature == 0)
+        return cli_usage("greedy votes are all the same: --%s %lld needs a judge temperature "
+                         "above 0", o->votes > 1 ? "votes" : "verify-votes",
+                         (long long)RT_MAX(o->votes, o->verifications));
+    int rc = check_verifications(o);
+    return rc ? rc : eval_options_check(&o->common);
 }
 
 static void set_run(correct_run *run, const options *o)
@@ -148,6 +174,8 @@ static void set_run(correct_run *run, const options *o)
         .level = level_of(o->level),
         .iterations = (int)o->iterations,
         .votes = (int)o->votes,
+        .verifications = (int)o->verifications,
+        .gate = gate_of(o->gate),
         .incremental = o->incremental,
         .token = o->token,
         .safeguard = o->safeguard,
@@ -207,6 +235,8 @@ int cmd_correct(int argc, char **argv)
                  .level = "l3",
                  .iterations = 10,
                  .votes = 1,
+                 .verifications = 1,
+                 .gate = "majority",
                  .judge_tokens = 512,
                  .temperature = 1.0,
                  .resample_temperature = 0.7,
@@ -218,6 +248,10 @@ int cmd_correct(int argc, char **argv)
         {"--iterations", OPTION_INTEGER, &o.iterations, "N", "resamples at most (default 10)"},
         {"--votes", OPTION_INTEGER, &o.votes, "N",
          "localize N times and take the place named most often (default 1)"},
+        {"--verify-votes", OPTION_INTEGER, &o.verifications, "N",
+         "l3: verify a chain N times (default 1)"},
+        {"--gate", OPTION_TEXT, &o.gate, "any|majority|unanimous",
+         "how many of them must say no to flag a chain (default majority)"},
         {"--incremental", OPTION_FLAG, &o.incremental, NULL,
          "judge thought by thought, up to the first wrong one"},
         {"--token", OPTION_FLAG, &o.token, NULL,

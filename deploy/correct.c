@@ -119,6 +119,20 @@ bool correct_returns_first(const correct_state *state, const correct_settings *s
 
 /* ---- judgements ------------------------------------------------------------------------------ */
 
+const char *correct_gate_name(int gate)
+{
+    static const char *const names[CORRECT_GATES] = {"any", "majority", "unanimous"};
+    return gate >= 0 && gate < CORRECT_GATES ? names[gate] : NULL;
+}
+
+bool correct_passes(int yes, int count, int gate)
+{
+    RT_ASSERT(count > 0 && yes >= 0 && yes <= count);
+    return gate == CORRECT_ANY        ? yes == count
+           : gate == CORRECT_MAJORITY ? 2 * yes > count
+                                      : yes > 0;
+}
+
 int correct_plurality(const int *votes, int count, int places, bool *unparsed)
 {
     int best = -1, most = 0;

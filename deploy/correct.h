@@ -17,10 +17,15 @@ enum correct_level {
 
 enum { CORRECT_VOTES_MAX = 256, CORRECT_ITERATIONS_MAX = 1000 };
 
+/* How many of several verifications must say no for a chain to be held to be wrong. */
+enum correct_gate { CORRECT_ANY, CORRECT_MAJORITY, CORRECT_UNANIMOUS, CORRECT_GATES };
+
 typedef struct correct_settings {
     int level;        /* enum correct_level */
     int iterations;   /* resamples at most */
     int votes;        /* localizations of which the most common place is taken */
+    int verifications; /* of a chain, L3 only */
+    int gate;          /* enum correct_gate */
     bool incremental; /* thoughts are judged one by one, up to the first wrong one */
     bool token;       /* Token-ICS: no thoughts, the localizer quotes, places are bytes */
     bool safeguard;   /* exits 2 and 3 give the first answer back */
@@ -73,6 +78,10 @@ void correct_localized(correct_state *state, const correct_settings *settings, i
                        bool unparsed);
 /* The answer that is returned: the chain at hand, or with the safeguard perhaps the first one. */
 bool correct_returns_first(const correct_state *state, const correct_settings *settings);
+
+const char *correct_gate_name(int gate); /* NULL beyond the last */
+/* Does a chain pass, of whose `count` verifications so many say yes? Half is no majority of yes. */
+bool correct_passes(int yes, int count, int gate);
 
 /* Most common of the votes; −1 = unparseable, has no vote; of equals the earliest place. No vote at
  * all: the middle of the chain and *unparsed. */

@@ -310,7 +310,9 @@ static int ask_judge(driver *d, int item, bool *asked, rt_error *err)
         sampling.temperature = run->judge_temperature;
         sampling.max_tokens = RT_MIN(run->judge_tokens, d->room - (int)ids_count);
         *(verify ? &w->cost.verify_calls : &w->cost.localize_calls) += 1;
-        int answers = !verify && kind != RT_JUDGE_VERIFY_STEP ? run->settings.votes : 1;
+        int answers = kind == RT_JUDGE_VERIFY_STEP ? 1
+                      : verify                     ? run->settings.verifications
+                                                   : run->settings.votes;
         trace_asked(w, answers);
         rc = ask(d, item, ids, (int)ids_count, answers, 0, &sampling, err);
     }
@@ -367,16 +369,23 @@ static void take_verdict(driver *d, int item, const char *text, size_t bytes)
 {
     const correct_settings *settings = &d->run->settings;
     work *w = &d->works[item];
-    if (!compact(d, item)) {
-        int verdict = rt_verify_parse(text, bytes, settings->as_released);
-        correct_verified(&w->state, settings, verdict == RT_VERIFY_YES, -1);
-        return;
+    bool failed = true, yes;
+    int place = -1, said_yes = 0;
+    if (compact(d, item)) {
+        place = rt_ics_localize_parse(text, bytes, w->state.places, &failed);
+        yes = bytes > 0 && !correct_compact_flags(text, bytes);
+    } else {
+        yes = rt_verify_parse(text, bytes, settings->as_released) == RT_VERIFY_YES;
     }
-    bool failed;
-    int place = rt_ics_localize_parse(text, bytes, w->state.places, &failed);
-    bool yes = bytes > 0 && !correct_compact_flags(text, bytes);
-    bool reuse = settings->votes == 1 && !failed;
-    correct_verified(&w->state, settings, yes, reuse ? place : -1);
+    w->votes[w->voted++] = yes;
+    if (w->pending > 0)
+        return;
+    for (int i = 0; i < w->voted; i++)
+        said_yes += w->votes[i];
+    /* of several verifications none has the say about the place */
+    bool reuse = settings->votes == 1 && settings->verifications == 1 && !failed;
+    correct_verified(&w->state, settings, correct_passes(said_yes, w->voted, settings->gate),
+                     reuse ? place : -1);
 }
 
 static int place_of(driver *d, work *w, const char *text, size_t bytes, bool *failed)
@@ -526,7 +535,8 @@ int correct_answers(correct_run *run, rt_error *err)
                    run->judge_tokens;
     driver d = {.run = run, .room = (int)RT_MIN(context, room)};
     eval->slots = (int)RT_MIN((int64_t)eval->slots,
-                              (int64_t)(eval->count - eval->left_out) * run->settings.votes);
+                              (int64_t)(eval->count - eval->left_out) *
+                                  RT_MAX(run->settings.votes, run->settings.verifications));
     eval->plain = run->settings.token;
     int rc = eval_engine_new(&d.engine, eval, d.room, err);
     if (rc != 0)

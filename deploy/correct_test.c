@@ -10,7 +10,7 @@
 
 static correct_settings settings_at(int level, int iterations)
 {
-    return (correct_settings){.level = level, .iterations = iterations, .votes = 1};
+    return (correct_settings){.level = level, .iterations = iterations, .votes = 1, .verifications = 1};
 }
 
 static void oracle_levels_stop_when_right(void **unused)
@@ -233,6 +233,28 @@ static void plurality(void **unused)
 
 /* Every way out, from a first chain that is right or wrong and a returned one that is right or
  * wrong. What the safeguard gives back is the first answer, except where it was verified. */
+/* Yes of five verifications, by gate: any no flags, no majority of yes, all say no. */
+static void gates_over_verifications(void **unused)
+{
+    (void)unused;
+    static const bool passes[CORRECT_GATES][6] = {
+        [CORRECT_ANY] = {false, false, false, false, false, true},
+        [CORRECT_MAJORITY] = {false, false, false, true, true, true},
+        [CORRECT_UNANIMOUS] = {false, true, true, true, true, true},
+    };
+    for (int gate = 0; gate < CORRECT_GATES; gate++) {
+        for (int yes = 0; yes <= 5; yes++)
+            assert_int_equal(correct_passes(yes, 5, gate), passes[gate][yes]);
+        /* of one verification every gate says the same */
+        assert_true(correct_passes(1, 1, gate));
+        assert_false(correct_passes(0, 1, gate));
+    }
+    assert_false(correct_passes(2, 4, CORRECT_MAJORITY));
+    assert_true(correct_passes(3, 4, CORRECT_MAJORITY));
+    assert_string_equal(correct_gate_name(CORRECT_ANY), "any");
+    assert_null(correct_gate_name(CORRECT_GATES));
+}
+
 static void sums_of_a_report(void **unused)
 {
     (void)unused;
@@ -399,6 +421,7 @@ int main(void)
         cmocka_unit_test(empty_chains_start_over_without_a_judge),
         cmocka_unit_test(control_never_localizes),
         cmocka_unit_test(plurality),
+        cmocka_unit_test(gates_over_verifications),
         cmocka_unit_test(sums_of_a_report),
         cmocka_unit_test(report_as_json),
         cmocka_unit_test(quotes),

@@ -159,13 +159,29 @@ static double product(const rt_accounts *a, const float *x, const float *y)
     return x && y ? a->ops->dot(a->ops, x, y, a->span.count) : 0;
 }
 
-static double product_sums(const rt_accounts *a, int i, int j)
+/* Elements [from, from + count) of the sums of two classes. */
+static double product_part(const rt_accounts *a, int i, int j, size_t from, size_t count)
 {
+    const class_sums *x = &a->classes[i], *y = &a->classes[j];
     double sum = 0;
     for (int p = 0; p < 2; p++)
         for (int q = 0; q < 2; q++)
-            sum += product(a, a->classes[i].sum[p], a->classes[j].sum[q]);
+            if (x->sum[p] && y->sum[q])
+                sum += a->ops->dot(a->ops, x->sum[p] + from, y->sum[q] + from, count);
     return sum;
+}
+
+/* Part by part, so that each is read from memory once for all products. */
+static void products(const rt_accounts *a, double *gram)
+{
+    enum { PART = 4096 };
+    memset(gram, 0, RT_CLASSES_MAX * RT_CLASSES_MAX * sizeof *gram);
+    for (size_t from = 0; from < a->span.count; from += PART)
+        for (int i = 0; i < RT_CLASSES_MAX; i++)
+            for (int j = 0; j <= i && a->classes[i].live > 0; j++)
+                if (a->classes[j].live > 0)
+                    gram[i * RT_CLASSES_MAX + j] +=
+                        product_part(a, i, j, from, RT_MIN((size_t)PART, a->span.count - from));
 }
 
 static double square_block(const rt_accounts *a, const class_sums *c)
@@ -202,10 +218,11 @@ static void end_class(const rt_accounts *a, class_sums *c, double own, double un
 void rt_accounts_end(rt_accounts *a, int units, double *gram)
 {
     double total = 0;
+    products(a, gram);
     for (int i = 0; i < RT_CLASSES_MAX; i++)
         for (int j = 0; j <= i; j++) {
-            double value = product_sums(a, i, j);
-            gram[i * RT_CLASSES_MAX + j] = gram[j * RT_CLASSES_MAX + i] = value;
+            double value = gram[i * RT_CLASSES_MAX + j];
+            gram[j * RT_CLASSES_MAX + i] = value;
             total += i == j ? value : 2 * value;
         }
     for (int i = 0; i < RT_CLASSES_MAX; i++) {

@@ -98,8 +98,9 @@ static void rope_row(float *x, int heads, const rt_rope_table *t, int position, 
 static void cpu_rope(rt_ops *ops, float *x, int x_ld, int heads, const rt_rope *rope,
                      const rt_row *at, int rows, int sign)
 {
-    const rt_rope_table *table = rope_table(ops, rope, at, rows);
     int threads = threads_for(ops, (double)rows * rope->head_size * heads / 8);
+    ONE_THREAD(threads, rope(ops, x, x_ld, heads, rope, at, rows, sign));
+    const rt_rope_table *table = rope_table(ops, rope, at, rows);
     PARALLEL_FOR(threads)
     for (int r = 0; r < rows; r++)
         rope_row(x + (size_t)r * (size_t)x_ld, heads, table, at[r].position, vset1((float)sign));
@@ -117,6 +118,7 @@ static void cpu_kv_store(rt_ops *ops, const rt_kv_view *kv, const float *k, cons
 {
     size_t s = (size_t)kv->head_size;
     int threads = threads_for(ops, (double)rows * kv->kv_heads * (double)s);
+    ONE_THREAD(threads, kv_store(ops, kv, k, v, ld, at, rows));
     PARALLEL_FOR(threads)
     for (int r = 0; r < rows; r++) {
         for (int h = 0; h < kv->kv_heads; h++) {
@@ -135,6 +137,7 @@ static void cpu_kv_gather(rt_ops *ops, const rt_kv_view *dkv, float *dk, float *
 {
     size_t s = (size_t)dkv->head_size;
     int threads = threads_for(ops, (double)rows * dkv->kv_heads * (double)s);
+    ONE_THREAD(threads, kv_gather(ops, dkv, dk, dv, ld, at, rows));
     PARALLEL_FOR(threads)
     for (int r = 0; r < rows; r++) {
         for (int h = 0; h < dkv->kv_heads; h++) {
@@ -483,6 +486,7 @@ static void cpu_attention(rt_ops *ops, float *out, int out_ld, float *stats, con
         return;
     int group = heads / kv->kv_heads, kv_heads = kv->kv_heads;
     int threads = threads_for(ops, attention_work(kv, at, rows, heads));
+    ONE_THREAD(threads, attention(ops, out, out_ld, stats, q, q_ld, heads, kv, at, rows));
     size_t floats = attention_floats(kv, group, pages_most(at, rows));
     size_t index = ((size_t)rows + 16) / 16 * 16; /* ints before the buffers */
     char *scratch = rt_host_scratch(ops, (index + (size_t)threads * floats) * sizeof(float));
@@ -674,6 +678,8 @@ static void cpu_attention_backward(rt_ops *ops, float *dq, int dq_ld, const rt_k
         return;
     int group = heads / kv->kv_heads;
     int threads = RT_MIN(kv->kv_heads, threads_for(ops, attention_work(kv, at, rows, heads) * 2));
+    ONE_THREAD(threads, attention_backward(ops, dq, dq_ld, dkv, dout, dout_ld, out, out_ld, stats, q,
+                                           q_ld, heads, kv, at, rows));
     size_t floats = backward_floats(kv, group), index = ((size_t)rows + 16) / 16 * 16;
     char *scratch = rt_host_scratch(ops, (index + (size_t)threads * floats) * sizeof(float));
     int *starts = (int *)(void *)scratch;

@@ -20,11 +20,21 @@
 /* The next `for` hands out iterations one by one: for iterations of unequal length. */
 #define PARALLEL_FOR_UNEQUAL(count) \
     PRAGMA(omp parallel for num_threads(count) if (count > 1) schedule(dynamic))
+/* Even a region of one thread costs two system calls and an allocation, so what one thread does is
+ * left to the kernels that were compiled without regions. */
+#define ONE_THREAD(threads, call)                 \
+    do {                                          \
+        if ((threads) == 1) {                     \
+            ((rt_host *)(void *)ops)->alone.call; \
+            return;                               \
+        }                                         \
+    } while (0)
 static inline int thread_index(void)
 {
     return omp_get_thread_num();
 }
 #else
+#define ONE_THREAD(threads, call) (void)(threads)
 #define PARALLEL_FOR(count) (void)(count);
 #define PARALLEL_FOR_UNEQUAL(count) (void)(count);
 static inline int thread_index(void)

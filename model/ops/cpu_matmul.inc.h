@@ -212,10 +212,16 @@ static void matmul_run(rt_ops *ops, const matmul_job *job, int rows, int outputs
     int panels = (outputs + 15) / 16;
     int threads = threads_for(ops, (double)rows * panels * (backward ? job->w->n : job->w->k) / 6);
     grid g = choose_grid(threads, rows, panels);
-    float *buffers = rt_host_scratch(ops, (size_t)(g.row_parts * g.panel_parts) * PANEL_BUFFER *
-                                              sizeof(float));
-    PARALLEL_FOR(g.row_parts * g.panel_parts)
-    for (int part = 0; part < g.row_parts * g.panel_parts; part++) {
+    int parts = g.row_parts * g.panel_parts;
+    if (backward)
+        ONE_THREAD(parts, matmul_dx(ops, job->y, (int)job->y_ld, job->x, (int)job->x_ld, job->w,
+                                    rows, job->accumulate));
+    else
+        ONE_THREAD(parts, matmul(ops, job->y, (int)job->y_ld, job->x, (int)job->x_ld, job->w, rows,
+                                 job->accumulate));
+    float *buffers = rt_host_scratch(ops, (size_t)parts * PANEL_BUFFER * sizeof(float));
+    PARALLEL_FOR(parts)
+    for (int part = 0; part < parts; part++) {
         int i = part / g.panel_parts, j = part % g.panel_parts;
         int row_blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
         matmul_job mine = *job;
@@ -311,10 +317,11 @@ static void cpu_matmul_dw(rt_ops *ops, float *dw, const float *dy, int dy_ld, co
         return;
     int panels = (k + 15) / 16, blocks = (n + TILE_ROWS - 1) / TILE_ROWS;
     grid g = choose_grid(threads_for(ops, (double)rows * n * panels / 6), n, panels);
-    float *buffers = rt_host_scratch(ops, (size_t)(g.row_parts * g.panel_parts) * DW_BUFFER *
-                                              sizeof(float));
-    PARALLEL_FOR(g.row_parts * g.panel_parts)
-    for (int part = 0; part < g.row_parts * g.panel_parts; part++) {
+    int parts = g.row_parts * g.panel_parts;
+    ONE_THREAD(parts, matmul_dw(ops, dw, dy, dy_ld, x, x_ld, rows, n, k));
+    float *buffers = rt_host_scratch(ops, (size_t)parts * DW_BUFFER * sizeof(float));
+    PARALLEL_FOR(parts)
+    for (int part = 0; part < parts; part++) {
         int i = part / g.panel_parts, j = part % g.panel_parts;
         float *buffer = buffers + (size_t)part * DW_BUFFER;
         dw_job job = {.dw = dw, .dy = dy, .x = x, .dy_ld = (size_t)dy_ld, .x_ld = (size_t)x_ld,

@@ -43,6 +43,7 @@ static void cpu_rmsnorm(rt_ops *ops, float *y, float *rstd, const float *x, cons
                         int rows, int d, float eps)
 {
     int threads = threads_for(ops, (double)rows * d / 8);
+    ONE_THREAD(threads, rmsnorm(ops, y, rstd, x, w, rows, d, eps));
     PARALLEL_FOR(threads)
     for (int r = 0; r < rows; r++) {
         const float *from = x + (size_t)r * (size_t)d;
@@ -83,6 +84,7 @@ static void cpu_rmsnorm_backward(rt_ops *ops, float *dx, float *dw, const float 
                                  int d)
 {
     int threads = threads_for(ops, (double)rows * d / 4);
+    ONE_THREAD(threads, rmsnorm_backward(ops, dx, dw, dy, x, rstd, w, rows, d));
     PARALLEL_FOR(threads)
     for (int r = 0; r < rows; r++)
         rmsnorm_backward_row(dx + (size_t)r * (size_t)d, dy + (size_t)r * (size_t)d,
@@ -111,6 +113,7 @@ RT_INLINE vf sigmoid(vf g)
 static void cpu_swiglu(rt_ops *ops, float *y, const float *gate_up, int rows, int f)
 {
     int threads = threads_for(ops, (double)rows * f);
+    ONE_THREAD(threads, swiglu(ops, y, gate_up, rows, f));
     PARALLEL_FOR(threads)
     for (int r = 0; r < rows; r++) {
         const float *gate = gate_up + (size_t)r * 2 * (size_t)f, *up = gate + f;
@@ -126,6 +129,7 @@ static void cpu_swiglu_backward(rt_ops *ops, float *dgate_up, float *y, const fl
                                 const float *gate_up, int rows, int f)
 {
     int threads = threads_for(ops, (double)rows * f);
+    ONE_THREAD(threads, swiglu_backward(ops, dgate_up, y, dy, gate_up, rows, f));
     PARALLEL_FOR(threads)
     for (int r = 0; r < rows; r++) {
         const float *gate = gate_up + (size_t)r * 2 * (size_t)f, *up = gate + f;
@@ -150,6 +154,7 @@ static void cpu_add(rt_ops *ops, float *y, const float *x, size_t count)
 {
     int64_t runs = (int64_t)((count + RUN - 1) / RUN);
     int threads = threads_for(ops, (double)count / 8);
+    ONE_THREAD(threads, add(ops, y, x, count));
     PARALLEL_FOR(threads)
     for (int64_t run = 0; run < runs; run++) {
         size_t first = (size_t)run * RUN, last = RT_MIN(count, first + RUN);
@@ -174,6 +179,7 @@ static void cpu_multiply(rt_ops *ops, float *y, const float *x, const float *m, 
 {
     int64_t runs = (int64_t)((count + RUN - 1) / RUN);
     int threads = threads_for(ops, (double)count / 8);
+    ONE_THREAD(threads, multiply(ops, y, x, m, count));
     PARALLEL_FOR(threads)
     for (int64_t run = 0; run < runs; run++) {
         size_t first = (size_t)run * RUN, last = RT_MIN(count, first + RUN);
@@ -213,6 +219,7 @@ static void cpu_logprob(rt_ops *ops, float *logprob, float *lse, const float *lo
                         const int32_t *target, int rows, int v, float temperature)
 {
     int threads = threads_for(ops, (double)rows * v);
+    ONE_THREAD(threads, logprob(ops, logprob, lse, logits, target, rows, v, temperature));
     PARALLEL_FOR(threads)
     for (int r = 0; r < rows; r++) {
         const float *row = logits + (size_t)r * (size_t)v;
@@ -230,6 +237,7 @@ static void cpu_logprob_backward(rt_ops *ops, float *logits, const float *lse,
                                  int rows, int v, float temperature)
 {
     int threads = threads_for(ops, (double)rows * v / 2);
+    ONE_THREAD(threads, logprob_backward(ops, logits, lse, first, target, g, rows, v, temperature));
     PARALLEL_FOR(threads)
     for (int r = 0; r < rows; r++) {
         float *row = logits + (size_t)r * (size_t)v;
@@ -267,23 +275,33 @@ static double dot_run(const float *a, const float *b, size_t count)
     return lanes_sum(lanes);
 }
 
-static double change_run(float *restrict sum, float *restrict seen, const float *restrict now,
-                         const float *restrict more, size_t count)
+/* n elements, at most 16, into lanes; a constant n makes vectors of these loops. */
+static inline void change_lanes(float *restrict sum, float *restrict seen, const float *restrict now,
+                                const float *restrict more, double *restrict lanes, size_t n)
+{
+    float value[16], change[16];
+    for (size_t j = 0; j < n; j++)
+        value[j] = now[j];
+    if (more)
+        for (size_t j = 0; j < n; j++)
+            value[j] += more[j];
+    for (size_t j = 0; j < n; j++) {
+        change[j] = value[j] - seen[j];
+        sum[j] += change[j];
+        seen[j] = value[j];
+    }
+    for (size_t j = 0; j < n; j++)
+        lanes[j] += (double)change[j] * (double)change[j];
+}
+
+static double change_run(float *sum, float *seen, const float *now, const float *more, size_t count)
 {
     double lanes[16] = {0};
-    float value[16], change[16];
-    for (size_t i = 0; i < count; i += 16) {
-        size_t n = RT_MIN((size_t)16, count - i);
-        for (size_t j = 0; j < n; j++)
-            value[j] = more ? now[i + j] + more[i + j] : now[i + j];
-        for (size_t j = 0; j < n; j++) {
-            change[j] = value[j] - seen[i + j];
-            sum[i + j] += change[j];
-            seen[i + j] = value[j];
-        }
-        for (size_t j = 0; j < n; j++)
-            lanes[j] += (double)change[j] * (double)change[j];
-    }
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16)
+        change_lanes(sum + i, seen + i, now + i, more ? more + i : NULL, lanes, 16);
+    if (i < count)
+        change_lanes(sum + i, seen + i, now + i, more ? more + i : NULL, lanes, count - i);
     return lanes_sum(lanes);
 }
 

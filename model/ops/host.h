@@ -31,6 +31,7 @@ typedef struct rt_rope_table {
  * calling thread before it starts others. */
 typedef struct rt_host {
     rt_ops ops;
+    rt_ops alone; /* cpu: the same kernels for one thread */
     void *scratch;
     size_t scratch_bytes;
     rt_rope_table rope;

@@ -77,10 +77,10 @@ static const isa isas[] = { /* best first */
     {"cpu:scalar", has_scalar, rt_cpu_fill_scalar_alone, rt_cpu_fill_scalar_team},
 };
 
-static int choose(const char *device, int threads, void (**fill)(rt_ops *ops), rt_error *err)
+static int choose(rt_host *host, const char *device, int threads, rt_error *err)
 {
     if (strcmp(device, "ref") == 0) {
-        *fill = rt_ref_fill;
+        rt_ref_fill(&host->ops);
         return RT_OK;
     }
     for (size_t i = 0; i < RT_COUNT(isas); i++) {
@@ -88,7 +88,8 @@ static int choose(const char *device, int threads, void (**fill)(rt_ops *ops), r
         if (!named && strcmp(device, "cpu") != 0)
             continue;
         if (isas[i].present()) {
-            *fill = threads == 1 ? isas[i].alone : isas[i].team;
+            (threads == 1 ? isas[i].alone : isas[i].team)(&host->ops);
+            isas[i].alone(&host->alone);
             return RT_OK;
         }
         if (named)
@@ -113,19 +114,19 @@ static int usable_cores(void)
 
 int rt_ops_open(rt_ops **ops, const char *device, int threads, rt_error *err)
 {
-    void (*fill)(rt_ops *ops) = NULL;
     *ops = NULL;
     if (threads < 0 || threads > 4096)
         return rt_fail(err, RT_ERR_USAGE, "threads is %d; it must be 0 (all cores) to 4096",
                        threads);
     threads = threads > 0 ? threads : usable_cores();
-    int code = choose(device, threads, &fill, err);
-    if (code != RT_OK)
-        return code;
     rt_host *host = rt_alloc(sizeof *host);
+    int code = choose(host, device, threads, err);
+    if (code != RT_OK) {
+        rt_free(host);
+        return code;
+    }
     host->ops.threads = threads;
     rt_host_fill(&host->ops);
-    fill(&host->ops);
 #if !defined(_OPENMP)
     host->ops.threads = 1;
 #endif

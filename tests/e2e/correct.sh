@@ -104,6 +104,43 @@ same "$right" "$(of traced accuracy_after.count)" "right in the trace"
 [ "$changed" -gt 0 ] || fail "of $resamples resamples none changed the thought that was named"
 say "ok: $resamples resamples, each from just before the thought that was named"
 
+# ---- several verifications of a chain: the gate decides over what is in the trace
+for gate in any majority unanimous; do
+    correct $gate --task chain --limit 12 --level l3 --iterations 2 --verify-votes 3 --gate $gate --judge-temperature 3 --trace "$work/trace.jsonl"
+    check_sums $gate 12
+    passed=0 flagged=0
+    for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+        sed -n ${i}p "$work/trace.jsonl" >"$work/line.json"
+        attempts=$(of line 'attempts#') last=$(($(of line 'attempts#') - 1))
+        j=0
+        while [ $j -lt "$attempts" ] && [ $j -lt 2 ]; do
+            yes=0
+            for vote in 0 1 2; do
+                same "$(of line attempts.$j.judgements.$vote.asked)" verify "$gate, problem $i, chain $j: judgement $vote"
+                # a no is an n at a line's end; hot judgements hold any byte
+                of line attempts.$j.judgements.$vote.text | tr '\r' '\n' >"$work/judgement"
+                grep -aq 'n$' "$work/judgement" || yes=$((yes + 1))
+            done
+            case $gate in any) least=3 ;; majority) least=2 ;; unanimous) least=1 ;; esac
+            if [ $yes -ge $least ]; then
+                same "$j $(of line exit)" "$last 1" "$gate, problem $i: $yes of 3 said yes of chain $j"
+                passed=$((passed + 1))
+            else
+                same "$(of line "attempts.$j.judgements#")" 4 "$gate, problem $i: judgements of chain $j, which $yes of 3 passed"
+                flagged=$((flagged + 1))
+            fi
+            j=$((j + 1))
+        done
+    done
+    same "$passed" "$(of $gate exits.1.count)" "$gate: verified in the trace"
+    same "$(of $gate cost.calls.localize)" "$flagged" "$gate: localizations"
+    eval "passed_$gate=$(of $gate converged.0)"
+done
+# the first chains and what is said of them are the same for every gate
+# shellcheck disable=SC2154
+[ "$passed_any" -lt "$passed_majority" ] && [ "$passed_majority" -lt "$passed_unanimous" ] || fail "first chains verified: any $passed_any, majority $passed_majority, unanimous $passed_unanimous"
+say "ok: verified at once by any, majority, unanimous: $passed_any, $passed_majority, $passed_unanimous of 12"
+
 # ---- the control never localizes and begins with the same chains
 correct control --task chain --limit 40 --level l2 --control
 same "$(of control control.cost.calls.localize)" 0 "localizations of the control"
@@ -111,7 +148,7 @@ same "$(of control control.accuracy_before.count)" "$(of control accuracy_before
 same "$(of control accuracy_after.count)" "$(of l2 accuracy_after.count)" "what is measured beside the control"
 
 # ---- one seed, one result
-for options in "--level l2" "--level l3 --votes 3 --control"; do
+for options in "--level l2" "--level l3 --votes 3 --control" "--level l3 --verify-votes 3 --gate unanimous"; do
     # shellcheck disable=SC2086
     {
         correct one --task chain --limit 20 $options --threads 1 --slots 64 --trace "$work/one.jsonl"
@@ -195,6 +232,11 @@ go() { "$RETAKE" correct "$work/model" --task chain "$@"; }
 refused level 2 "--level is l1, l2 or l3" "l4" -- go --level l4
 refused votes 2 "--votes is 1 to" -- go --votes 0
 refused greedy-votes 2 "greedy votes" -- go --votes 3 --judge-temperature 0
+refused verify-votes 2 "--verify-votes is 1 to" -- go --verify-votes 0
+refused gate 2 "--gate is any, majority or unanimous" "most" -- go --gate most
+refused gold-verifies 2 "--verify-votes needs --level l3" -- go --level l2 --verify-votes 3
+refused greedy-verify 2 "greedy votes" "verify-votes" -- go --verify-votes 3 --judge-temperature 0
+refused step-votes 2 "--incremental excludes --verify-votes" -- go --incremental --verify-votes 3
 refused both 2 "--incremental excludes" -- go --incremental --token
 refused iterations 2 "--iterations is 0 to" -- go --iterations -1
 refused number 2 "--votes wants a whole number" "many" -- go --votes many

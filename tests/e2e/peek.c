@@ -43,7 +43,7 @@ static int peek_json(const char *given)
     char last = bytes > 0 && strchr("#+", path[bytes - 1]) ? path[bytes - 1] : '\0';
     if (last)
         path[bytes - 1] = '\0';
-    json_t *root = json_loadf(stdin, JSON_DECODE_ANY, NULL);
+    json_t *root = json_loadf(stdin, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
     const json_t *value = descend(root, path);
     if (!value)
         return 1;
@@ -52,7 +52,7 @@ static int peek_json(const char *given)
     else if (last == '+')
         printf("%.12g\n", sum((json_t *)(size_t)value));
     else if (json_is_string(value))
-        printf("%s\n", json_string_value(value));
+        fwrite(json_string_value(value), 1, json_string_length(value), stdout), printf("\n");
     else
         json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_COMPACT), printf("\n");
     json_decref(root);
