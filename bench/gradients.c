@@ -99,19 +99,6 @@ double rt_gradients_gains(const rt_gradients *g, int part)
     return count ? sum / count : NAN;
 }
 
-double rt_gradients_ratio(const rt_gradients *g, enum rt_gradients_measure measure)
-{
-    double least = INFINITY, most = -INFINITY;
-    for (int part = 0; part < g->tasks; part++) {
-        double value = whole(g, measure, part);
-        if (isfinite(value)) {
-            least = RT_MIN(least, value);
-            most = RT_MAX(most, value);
-        }
-    }
-    return least > 0 && isfinite(least) ? most / least : NAN;
-}
-
 /* Over tasks: the mean of a measure against y of the task. */
 static double over_tasks(const rt_gradients *g, enum rt_gradients_measure measure,
                          double (*ask)(const rt_gradients *g, int part))
@@ -213,16 +200,4 @@ double rt_gradients_block(const rt_gradients *g)
     double r = rt_gradients_pearson(x, y, count);
     rt_free(x);
     return r;
-}
-
-double rt_gradients_reset_ratio(const rt_gradients *g, enum rt_gradients_measure measure)
-{
-    double base = NAN, reset = NAN;
-    for (int part = g->tasks; part < g->parts; part++) {
-        if (!strcmp(g->names[part], "by/base"))
-            base = whole(g, measure, part);
-        if (!strcmp(g->names[part], "by/reset"))
-            reset = whole(g, measure, part);
-    }
-    return base > 0 && reset > 0 ? sqrt(reset / base) : NAN;
 }

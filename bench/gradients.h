@@ -19,6 +19,7 @@ enum rt_gradients_measure {
     RT_GRADIENTS_LIVE_NORM, /* over problems whose groups are not degenerate */
     RT_GRADIENTS_BLOCK,     /* of the last layer alone */
     RT_GRADIENTS_SHARE, RT_GRADIENTS_COSINE, RT_GRADIENTS_ADVANTAGE,
+    RT_GRADIENTS_CORRELATION, /* over a step's problems, of |g| and |A| */
     RT_GRADIENTS_PROMPTS, RT_GRADIENTS_LIVE, /* counts */
     RT_GRADIENTS_REWARD,
     RT_GRADIENTS_MEASURES
@@ -32,6 +33,7 @@ typedef struct rt_gradients {
     double cosine[RT_GRADIENTS_PARTS][RT_GRADIENTS_PARTS]; /* between tasks, mean over steps */
     double before[RT_GRADIENTS_PARTS], after[RT_GRADIENTS_PARTS]; /* accuracy on held-out problems */
     double clip;      /* mean factor of clipping */
+    double block;     /* correlation over problems of |g| and its norm in the last layer, mean over steps */
 } rt_gradients;
 
 /* NULL in *out: the run measured none. Of more parts and steps than there is room for, the first. */
@@ -45,8 +47,6 @@ double rt_gradients_gain(const rt_gradients *gradients, int part, int step);
 /* Over steps [from, to), those that were measured. */
 double rt_gradients_mean(const rt_gradients *gradients, enum rt_gradients_measure measure, int part,
                          int from, int to);
-/* Mean over the run of the loudest task by the quietest; NAN also where the quietest is not above 0. */
-double rt_gradients_ratio(const rt_gradients *gradients, enum rt_gradients_measure measure);
 /* Mean Gain(t) of a task over all t with whole windows. */
 double rt_gradients_gains(const rt_gradients *gradients, int part);
 typedef double rt_gradients_relation(const rt_gradients *gradients, enum rt_gradients_measure measure);
@@ -55,10 +55,8 @@ rt_gradients_relation rt_gradients_with_gain, rt_gradients_with_advantage;
 /* The same within a task over time (Pearson), mean over tasks: norms and gains in windows around t;
  * norm and |A| of the same step. */
 rt_gradients_relation rt_gradients_with_gain_within, rt_gradients_with_advantage_within;
-/* Last layer and all weights: over tasks and steps (Pearson). */
+/* Last layer and all weights: squared norms over tasks and steps (Pearson). */
 double rt_gradients_block(const rt_gradients *gradients);
-/* sqrt of mean squared norm of part "by/reset" by that of "by/base". */
-double rt_gradients_reset_ratio(const rt_gradients *gradients, enum rt_gradients_measure measure);
 
 /* NAN: fewer than two points, or one of the two never changes. Ranks of equal values are their mean. */
 double rt_gradients_pearson(const double *x, const double *y, int count);

@@ -6,7 +6,8 @@
 #include "bench/gradients.h"
 
 static const char *const suffixes[RT_GRADIENTS_MEASURES] = {
-    "norm2", "naive", "norm2_live", "norm2_block", "share", "cosine", "advantage", "prompts", "live", ""};
+    "norm2", "naive", "norm2_live", "norm2_block", "share", "cosine", "advantage",
+    "correlation", "prompts", "live", ""};
 
 typedef void row_reader(sqlite3_stmt *row, rt_gradients *to, int part, int other);
 
@@ -69,6 +70,12 @@ static void read_clip(sqlite3_stmt *row, rt_gradients *to, int part, int other)
     to->clip = real_or_nan(row);
 }
 
+static void read_block(sqlite3_stmt *row, rt_gradients *to, int part, int other)
+{
+    (void)part, (void)other;
+    to->block = real_or_nan(row);
+}
+
 static const char ends[] = "SELECT value FROM metrics WHERE name = ? ORDER BY step";
 
 static void read_accuracy(sqlite3_stmt *row, rt_gradients *to, int part, int other)
@@ -107,7 +114,8 @@ static int read_all(sqlite3 *db, rt_gradients *to, rt_error *err)
         if (!code && part < to->tasks)
             code = read_task(db, to, part, err);
     }
-    return code ? code : each(db, mean, "grad/clip_factor", to, 0, 0, read_clip, err);
+    code = code ? code : each(db, mean, "grad/clip_factor", to, 0, 0, read_clip, err);
+    return code ? code : each(db, mean, "grad/block_correlation", to, 0, 0, read_block, err);
 }
 
 int rt_gradients_read(rt_gradients **out, const char *database, rt_error *err)

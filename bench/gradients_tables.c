@@ -78,7 +78,8 @@ static void add_parts(rt_resets_cell cell, const char *method, rt_buf *out)
         {"squared norm", whole, RT_GRADIENTS_NORM2}, {"naive", whole, RT_GRADIENTS_NAIVE},
         {"of live problems", whole, RT_GRADIENTS_LIVE_NORM}, {"last layer", whole, RT_GRADIENTS_BLOCK},
         {"share", whole, RT_GRADIENTS_SHARE}, {"cosine", whole, RT_GRADIENTS_COSINE},
-        {"mean \\|A\\|", whole, RT_GRADIENTS_ADVANTAGE}, {"live", live, 0},
+        {"mean \\|A\\|", whole, RT_GRADIENTS_ADVANTAGE},
+        {"\\|g\\| with \\|A\\|", whole, RT_GRADIENTS_CORRELATION}, {"live", live, 0},
         {"reward, first third", reward, 0}, {"last third", reward, 1}, {"Gain", gains, 0},
         {"held out, before", held_out, 0}, {"after", held_out, 1}};
     const rt_gradients *first = cell.runs->gradients;
@@ -117,18 +118,6 @@ static void add_cosines(rt_resets_cell cell, const char *method, rt_buf *out)
 
 /* ---- all methods --------------------------------------------------------------------------------------- */
 
-static double ratio(const rt_gradients *g, int unused, int measure)
-{
-    (void)unused;
-    return rt_gradients_ratio(g, (enum rt_gradients_measure)measure);
-}
-
-static double reset_ratio(const rt_gradients *g, int unused, int measure)
-{
-    (void)unused;
-    return rt_gradients_reset_ratio(g, (enum rt_gradients_measure)measure);
-}
-
 static double clip(const rt_gradients *g, int unused, int unused_too)
 {
     (void)unused, (void)unused_too;
@@ -159,10 +148,10 @@ static double with_advantage_within(const rt_gradients *g, int unused, int measu
     return rt_gradients_with_advantage_within(g, (enum rt_gradients_measure)measure);
 }
 
-static double last_layer(const rt_gradients *g, int unused, int unused_too)
+static double last_layer(const rt_gradients *g, int unused, int by_problem)
 {
-    (void)unused, (void)unused_too;
-    return rt_gradients_block(g);
+    (void)unused;
+    return by_problem ? g->block : rt_gradients_block(g);
 }
 
 typedef struct column {
@@ -171,10 +160,9 @@ typedef struct column {
     int argument;
 } column;
 
-static const column of_tasks[] = {
-    {"unbiased", ratio, RT_GRADIENTS_NORM2}, {"naive", ratio, RT_GRADIENTS_NAIVE},
-    {"live problems", ratio, RT_GRADIENTS_LIVE_NORM}, {"last layer", ratio, RT_GRADIENTS_BLOCK},
-    {"last layer and all", last_layer, 0}, {"clip factor", clip, 0}};
+static const column of_tasks[] = {{"last layer and all, problems", last_layer, 1},
+                                  {"squared norms of tasks", last_layer, 0},
+                                  {"clip factor", clip, 0}};
 static const column of_relations[] = {
     {"Gain, tasks", with_gain, RT_GRADIENTS_NORM2}, {"Gain, time", with_gain_within, RT_GRADIENTS_NORM2},
     {"\\|A\\|, tasks", with_advantage, RT_GRADIENTS_NORM2},
@@ -183,10 +171,6 @@ static const column of_relations[] = {
     {"Gain, time", with_gain_within, RT_GRADIENTS_NAIVE},
     {"\\|A\\|, tasks", with_advantage, RT_GRADIENTS_NAIVE},
     {"\\|A\\|, time", with_advantage_within, RT_GRADIENTS_NAIVE}};
-static const column of_resets[] = {
-    {"reset by base", reset_ratio, RT_GRADIENTS_NORM2}, {"naive", reset_ratio, RT_GRADIENTS_NAIVE},
-    {"live problems", reset_ratio, RT_GRADIENTS_LIVE_NORM}, {"last layer", reset_ratio, RT_GRADIENTS_BLOCK}};
-
 static bool measured(rt_resets_cell cell)
 {
     return cell.count > 0 && cell.runs->gradients;
@@ -211,6 +195,81 @@ static void add_methods(const rt_resets_runs *runs, const char *regime, const ch
             add_figure(out, over_seeds(cell, columns[c].ask, 0, columns[c].argument));
         rt_buf_addf(out, " |\n");
     }
+}
+
+/* ---- ratios of squared norms --------------------------------------------------------------------- */
+
+static const struct {
+    const char *title;
+    enum rt_gradients_measure measure;
+} norms[] = {{"unbiased", RT_GRADIENTS_NORM2}, {"naive", RT_GRADIENTS_NAIVE},
+             {"live problems", RT_GRADIENTS_LIVE_NORM}, {"last layer", RT_GRADIENTS_BLOCK}};
+
+/* Of the loudest of the parts to the quietest, or, where only two are asked for, of the second to the
+ * first; NAN where one is not above 0. left_out: a seed to leave out, -1 none. */
+static double ratio(rt_resets_cell cell, enum rt_gradients_measure measure, int first, int second,
+                    int left_out)
+{
+    const rt_gradients *g = cell.runs->gradients;
+    double value[RT_GRADIENTS_PARTS], least = INFINITY, most = -INFINITY;
+    for (int part = 0; part < g->parts; part++) {
+        double sum = 0;
+        for (int i = 0; i < cell.count; i++)
+            sum += i != left_out ? whole(cell.runs[i].gradients, part, (int)measure) : 0;
+        value[part] = sum / (cell.count - (left_out >= 0));
+    }
+    for (int part = 0; part < g->tasks; part++) {
+        least = RT_MIN(least, value[part]);
+        most = RT_MAX(most, value[part]);
+    }
+    if (second > 0) {
+        least = value[first];
+        most = value[second];
+    }
+    return least > 0 && most > 0 && isfinite(least) ? most / least : NAN;
+}
+
+/* Of means over the seeds, with the standard error of the jackknife. */
+static rt_resets_figure ratio_figure(rt_resets_cell cell, enum rt_gradients_measure measure, int first,
+                                     int second)
+{
+    double all = ratio(cell, measure, first, second, -1), squares = 0, mean = 0, without[RT_RESETS_SEEDS];
+    if (cell.count < 2 || cell.count > RT_RESETS_SEEDS)
+        return (rt_resets_figure){all, NAN, cell.count};
+    for (int i = 0; i < cell.count; i++) {
+        without[i] = ratio(cell, measure, first, second, i);
+        mean += without[i] / cell.count;
+    }
+    for (int i = 0; i < cell.count; i++)
+        squares += (without[i] - mean) * (without[i] - mean);
+    return (rt_resets_figure){all, sqrt(squares * (cell.count - 1) / cell.count), cell.count};
+}
+
+static void add_ratios(const rt_resets_runs *runs, const char *regime, const char *what, int first,
+                       int second, rt_buf *out)
+{
+    rt_buf_addf(out, "\n%s, of means over steps and seeds (–: one of them is not above 0):\n\n"
+                "| method | seeds", what);
+    for (size_t c = 0; c < RT_COUNT(norms); c++)
+        rt_buf_addf(out, " | %s", norms[c].title);
+    rt_buf_addf(out, " |\n|---|---|---|---|---|---|\n");
+    for (int m = 0; rt_resets_methods[m]; m++) {
+        rt_resets_cell cell = rt_resets_cell_of(runs, regime, rt_resets_methods[m]);
+        if (!measured(cell))
+            continue;
+        rt_buf_addf(out, "| %s | %d", rt_resets_methods[m], cell.count);
+        for (size_t c = 0; c < RT_COUNT(norms); c++)
+            add_figure(out, ratio_figure(cell, norms[c].measure, first, second));
+        rt_buf_addf(out, " |\n");
+    }
+}
+
+static int part_of(const rt_gradients *g, const char *name)
+{
+    for (int part = 0; part < g->parts; part++)
+        if (!strcmp(g->names[part], name))
+            return part;
+    return 0;
 }
 
 /* Accuracy on held-out problems of every task after the last step. */
@@ -259,15 +318,17 @@ void rt_gradients_table(const rt_resets_runs *runs, const char *regime, rt_buf *
     add_parts(cell, method, out);
     if (first->tasks > 1) {
         add_cosines(cell, method, out);
-        add_methods(runs, regime, "Squared norms of tasks, the loudest by the quietest", of_tasks,
-                    (int)RT_COUNT(of_tasks), out);
+        add_ratios(runs, regime, "Squared norm of the loudest task by that of the quietest", 0, 0, out);
+        add_methods(runs, regime, "Correlation of the last layer's norm with that of all weights, and what "
+                    "clipping left", of_tasks, (int)RT_COUNT(of_tasks), out);
         add_methods(runs, regime, "Correlation of squared norms with Gain and |A|, over tasks (of ranks) and "
                     "over time", of_relations, (int)RT_COUNT(of_relations), out);
         add_held_out(runs, regime, first, out);
     }
-    if (isfinite(rt_gradients_reset_ratio(first, RT_GRADIENTS_NAIVE)))
-        add_methods(runs, regime, "Norm of a reset problem's gradient by that of a base problem's", of_resets,
-                    (int)RT_COUNT(of_resets), out);
+    int base = part_of(first, "by/base"), reset = part_of(first, "by/reset");
+    if (base > 0 && reset > 0)
+        add_ratios(runs, regime, "Squared norm of a problem's reset groups by that of its base group", base,
+                   reset, out);
 }
 
 /* ---- CSV ------------------------------------------------------------------------------------- */
@@ -290,7 +351,7 @@ static void add_csv(const rt_resets_run *run, rt_buf *out)
 void rt_gradients_csv(const rt_resets_runs *runs, rt_buf *out)
 {
     rt_buf_addf(out, "regime,method,seed,part,step,norm2,naive,norm2_live,norm2_block,share,cosine,advantage,"
-                     "prompts,live,reward\n");
+                     "correlation,prompts,live,reward\n");
     for (int i = 0; i < runs->count; i++)
         if (runs->all[i].gradients)
             add_csv(&runs->all[i], out);

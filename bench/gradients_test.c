@@ -33,7 +33,7 @@ static void fill(rt_buf *out, bool kinds)
                      "'eval.sampled.accuracy', 0.5), (0, 'eval/a/accuracy', 0.125), "
                      "(20, 'eval/a/accuracy', 0.75), (3, 'grad/a/cosine/b', -0.5), "
                      "(4, 'grad/a/cosine/b', 0), (5, 'grad/clip_factor', "
-                     "0.25);");
+                     "0.25), (5, 'grad/block_correlation', 0.875), (5, 'grad/a/correlation', 0.625);");
     for (int step = 0; step < STEPS; step++) {
         double a = step == 7 ? -1 : 4;
         rt_buf_addf(out, "INSERT INTO steps (step) VALUES (%d);", step);
@@ -106,9 +106,7 @@ static void one_run(void **state)
     assert_true(g->cosine[0][1] == -0.25 && isnan(g->cosine[1][0]) && g->clip == 0.25);
     /* Negative estimates count like others: (19·4 − 1) / 20. */
     assert_true(fabs(rt_gradients_mean(g, RT_GRADIENTS_NORM2, 0, 0, STEPS) - 3.75) <= roundings);
-    assert_true(fabs(rt_gradients_ratio(g, RT_GRADIENTS_NORM2) - 16 / 3.75) <= roundings);
-    assert_true(rt_gradients_ratio(g, RT_GRADIENTS_NAIVE) == 2);
-    assert_true(isnan(rt_gradients_ratio(g, RT_GRADIENTS_LIVE_NORM)));
+    assert_true(isnan(rt_gradients_mean(g, RT_GRADIENTS_LIVE_NORM, 0, 0, STEPS)) && g->block == 0.875);
     /* Window 2: the mean of t + 1 and t + 2 less that of t − 1 and t − 2 is three steps' rise. */
     assert_int_equal(rt_gradients_window(g), 2);
     assert_true(rt_gradients_gain(g, 0, 2) == 3 / 32.0 && rt_gradients_gain(g, 1, 2) == 0);
@@ -120,8 +118,6 @@ static void one_run(void **state)
     assert_true(isnan(rt_gradients_with_gain_within(g, RT_GRADIENTS_NAIVE)));
     assert_true(fabs(rt_gradients_with_advantage_within(g, RT_GRADIENTS_NORM2) - 1) <= roundings);
     assert_true(fabs(rt_gradients_block(g) - 1) <= roundings);
-    assert_true(rt_gradients_reset_ratio(g, RT_GRADIENTS_NORM2) == 1.5);
-    assert_true(rt_gradients_reset_ratio(g, RT_GRADIENTS_NAIVE) == 1);
     rt_resets_free(&runs);
 }
 
@@ -148,11 +144,12 @@ static void tables(void **state)
     rt_buf text = {0};
     rt_resets_tables(&runs, &text);
     static const char *const lines[] = {
-        "| a | 3.75 ± 0 | 8 ± 0 | – | 1.88 ± 0 | – | – | 0.469 ± 0 | – | 0.0781 ± 0 | ",
+        "| a | 3.75 ± 0 | 8 ± 0 | – | 1.88 ± 0 | – | – | 0.469 ± 0 | 0.625 ± 0 | – | 0.0781 ± 0 | ",
         "| by/reset | 9 ± 0 | 4 ± 0 | ",
-        "| pcgrad | 1 | 4.27 | 2 | – | 4.27 | 1 | 0.25 |",
+        "| pcgrad | 1 | 4.27 | 2 | – | 4.27 |",
+        "| pcgrad | 1 | 0.875 | 1 | 0.25 |",
         "| pcgrad | 1 | -1 | – | -1 | 1 | -1 | – | -1 | – |",
-        "| uniform | 2 | 1.5 ± 0 | 1 ± 0 | – | – |",
+        "| uniform | 2 | 2.25 ± 0 | 1 ± 0 | – | – |",
         "| pcgrad | 0.75 | – |", "| a | – | -0.25 ± 0 |",
         "| PCGrad above the plain sum | – |"};
     for (size_t i = 0; i < RT_COUNT(lines); i++)
@@ -160,7 +157,7 @@ static void tables(void **state)
             fail_msg("no \"%s\" in\n%s", lines[i], text.data);
     rt_buf_clear(&text);
     rt_gradients_csv(&runs, &text);
-    assert_non_null(strstr(text.data, "\nfive,pcgrad,1,a,7,-1,8,,-0.5,,,-0.125,,,0.21875\n"));
+    assert_non_null(strstr(text.data, "\nfive,pcgrad,1,a,7,-1,8,,-0.5,,,-0.125,,,,0.21875\n"));
     assert_int_equal(rt_resets_plots(&runs, *state, &err), 0);
     char *path = rt_format("%s/resets-five-gradients.svg", (char *)*state);
     rt_buf_clear(&text);
