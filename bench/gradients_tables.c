@@ -316,11 +316,14 @@ void rt_gradients_table(const rt_resets_runs *runs, const char *regime, rt_buf *
         return;
     const rt_gradients *first = cell.runs->gradients;
     add_parts(cell, method, out);
+    bool still = cell.runs->rate == 0; /* nothing is learned */
     if (first->tasks > 1) {
         add_cosines(cell, method, out);
         add_ratios(runs, regime, "Squared norm of the loudest task by that of the quietest", 0, 0, out);
         add_methods(runs, regime, "Correlation of the last layer's norm with that of all weights, and what "
                     "clipping left", of_tasks, (int)RT_COUNT(of_tasks), out);
+    }
+    if (first->tasks > 1 && !still) {
         add_methods(runs, regime, "Correlation of squared norms with Gain and |A|, over tasks (of ranks) and "
                     "over time", of_relations, (int)RT_COUNT(of_relations), out);
         add_held_out(runs, regime, first, out);
