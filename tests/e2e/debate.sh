@@ -109,7 +109,7 @@ recompute() { # name, options…
     python3 $check "$work/$name" || fail "$name"
 }
 debate=algorithm.debate
-recompute maca_sft --set algorithm.name=maca_sft --set $debate.vote=weighted
+recompute maca_sft --set algorithm.name=maca_sft --set $debate.vote=weighted --set learner.lr=1e-2
 recompute maca_kto --set algorithm.name=maca_kto --set $debate.context=none --set $debate.vote=strict
 recompute maca_grpo --set algorithm.name=maca_grpo --set algorithm.samples=4
 more "$(field "$work/maca_grpo.json" logprob.compared)" 0 "compared log-probs of new answers"
@@ -262,4 +262,40 @@ for d in debates:
 figure = json.load(open(sys.argv[2]))["debate_accuracy"]
 sys.exit(len(debates) != 20 or figure["count"] != 20 or round(20 * figure["value"]) != right)
 END
+# Agent a speaks with adapter a: its first answers are those of a debate where all speak with that one.
+spoken() { # name, model, options… → JSON
+    name=$1 model=$2
+    shift 2
+    "$RETAKE" eval "$model" --method debate --limit 6 --k 1 --json "$@" --trace "$work/$name.jsonl" \
+        >"$work/$name.json" 2>"$work/$name.err" || fail "eval of $model: $(cat "$work/$name.err")"
+}
+agents=$work/maca_sft/checkpoints/step-000002
+spoken all "$work/maca_sft"
+same "$(field "$work/all.json" adapter_hashes)" "$(field "$work/maca_sft.json" adapter_hashes)" "adapters"
+for agent in 0 1 2; do
+    spoken "only-$agent" "$agents/adapter-$agent" --task chain --set sampling.max_tokens=96
+done
+refused eval-agents 2 "holds 3 adapters, one an agent, and 4 agents" -- \
+    "$RETAKE" eval "$work/maca_sft" --method debate --agents 4
+# Summaries are made and read; slots change nothing there either.
+for slots in 64 2; do
+    spoken "short-$slots" "$work/short" --slots $slots --set tasks.0.eval_share=1
+done
+spoken whole "$work/short" --set tasks.0.eval_share=1 --set $debate.summaries=false
+python3 - "$work" <<'END' || fail "adapters or summaries of an evaluation"
+import json, sys
+read = lambda name: [json.loads(line)["turns"] for line in open(f"{sys.argv[1]}/{name}.jsonl")]
+first = lambda debates, agent: [t["text"] for d in debates for t in d if (t["round"], t["agent"]) == (0, agent)]
+everyone, alone = read("all"), [read(f"only-{agent}") for agent in range(3)]
+own = [[first(everyone, a) == first(alone[b], a) for b in range(3)] for a in range(3)]
+assert own == [[a == b for b in range(3)] for a in range(3)], own
+wide, whole = read("short-64"), read("whole")
+assert wide == read("short-2"), "slots change a debate with summaries"
+said = [t for d in wide for t in d]
+last = max(t["round"] for t in said)
+assert all(("summary" in t) == (t["round"] < last and t["text"] != "") for t in said)
+assert any(t.get("summary") for t in said) and not any("summary" in t for d in whole for t in d)
+assert [first(wide, a) for a in range(3)] == [first(whole, a) for a in range(3)] and wide != whole
+END
+say "ok: eval --method debate: an adapter an agent, summaries"
 say "ok: eval --method debate"
