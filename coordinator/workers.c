@@ -233,12 +233,22 @@ static rt_worker *freest(const rt_coordinator *co, const rt_job *job)
     return best;
 }
 
+/* Who joined late has none of a step's debates: computing a prefix anew there costs less than a worker
+ * that idles while another computes for two. */
+static bool overloaded(const rt_worker *worker, const rt_worker *other)
+{
+    int64_t busy = worker->credit_most - worker->credit, others = other->credit_most - other->credit;
+    return busy > 2 * others + 8;
+}
+
 /* A continuation goes where its prefix may still lie computed, unless that worker is busy. */
 static rt_worker *choose(rt_coordinator *co, rt_job *job)
 {
     rt_worker *held = job->prefers[0] ? rt_workers_find(co, job->prefers) : NULL;
-    job->hit = held && held->credit > 0 && takes(co, held, job);
-    return job->hit ? held : freest(co, job);
+    rt_worker *free = freest(co, job);
+    job->hit = held && held->credit > 0 && takes(co, held, job) &&
+               !(job->debate && free && overloaded(held, free));
+    return job->hit ? held : free;
 }
 
 static bool anyone_free(const rt_coordinator *co)

@@ -120,6 +120,32 @@ recompute previous --set $debate.context=previous --set $debate.rounds=3 --set $
     --set $debate.peers=2 --set sampling.max_tokens=48 --set $debate.agreement_min=0.4
 recompute first --set $debate.context=first --set $debate.label=first_round --set $debate.adapters=shared
 
+# A step of debates trained once more, from texts and records alone, makes the recorded weights: the
+# run's last, of the adapters of each kind of record, and of all weights.
+audit() { # run
+    "$RETAKE" audit "$work/$1" --step 1 --to "$work/audit.safetensors" >"$work/audit.out" 2>&1
+    same $? 0 "audit of $1 ($(cat "$work/audit.out"))"
+    grep -q "as the run recorded them" "$work/audit.out" || fail "audit of $1: $(cat "$work/audit.out")"
+    same "$(sed -n 's/^weights \([0-9a-f]*\),.*/\1/p' "$work/audit.out")" \
+        "$(field "$work/$1.json" weights_hash)" "audit of $1: weights"
+    say "ok: audit of $1: $(sed 's/^.*: step/step/; q' "$work/audit.out")"
+}
+for name in maca_kto maca_grpo last_answers scpo previous first maca_sft; do
+    audit $name
+done
+python3 tests/oracles/audit_check.py "$work/audit.safetensors" || fail "audit of maca_sft"
+cp -r "$work/maca_kto" "$work/relabelled"
+python3 - "$work/relabelled/run.db" <<'END'
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("UPDATE records SET label = 1 - label WHERE id = "
+           "(SELECT min(id) FROM records WHERE debate_id >> 24 = 1)")
+db.commit()
+END
+"$RETAKE" audit "$work/relabelled" --step 1 --to "$work/audit.safetensors" >"$work/audit.out" 2>&1
+same $? 1 "exit code of an audit of another label ($(cat "$work/audit.out"))"
+grep -q "NOT what the run recorded" "$work/audit.out" || fail "another label: $(cat "$work/audit.out")"
+
 # The check can fail: one row that says something else is found.
 tamper() { # what, run, SQL
     python3 $check "$work/$2" "$3" >"$work/tampered.out" 2>&1 && fail "$1: not noticed"
