@@ -110,16 +110,32 @@ value() { # file, group, key of a number or text inside
     sed "s/.*\"$2\":{\([^}]*\)}.*/\1/; s/.*\"$3\":\"\{0,1\}\([0-9a-f.]*\).*/\1/" "$1"
 }
 
-# A run's time and texts: tokens sampled, seconds of sampling, weights hash; texts in $to/NAME.txt.
-timed() { # name, config, settings…
-    name=$1 config=$2
-    shift 2
+# A run's time and texts: tokens sampled, seconds of sampling, weights hash; texts in $to/NAME.txt. The learner
+# starts last: all actors are there before the first turn.
+timed() { # name, config, actors, settings…
+    name=$1 config=$2 actors=$3 roles=''
+    shift 3
     rm -rf "$to/barrier"
-    mkdir -p "$to"
-    "$retake" run "$config" --run "$to/barrier" --quiet --json "$@" >"$to/barrier.json" 2>"$to/barrier.err" || {
+    mkdir -p "$to/barrier"
+    "$retake" coordinator "$config" --run "$to/barrier" "$@" >"$to/barrier.err" 2>&1 &
+    coordinator=$!
+    for actor in $(seq "$actors"); do
+        "$retake" actor "$config" --run "$to/barrier" --name "actor-$actor" "$@" >/dev/null 2>&1 &
+        roles="$roles $!"
+    done
+    while [ "$(grep -c 'joined from' "$to/barrier.err")" -lt "$actors" ] && kill -0 $coordinator 2>/dev/null; do
+        sleep 0.1
+    done
+    "$retake" learner "$config" --run "$to/barrier" "$@" >/dev/null 2>&1 &
+    roles="$roles $!"
+    wait $coordinator || {
         echo "debate.sh: the run $to/barrier failed: $(tail -1 "$to/barrier.err")" >&2
+        # shellcheck disable=SC2086
+        kill $roles 2>/dev/null
         exit 1
     }
+    wait
+    tr -d ' \n' <"$to/barrier/summary.json" >"$to/barrier.json"
     for i in $(seq 0 255); do # debates of the first step
         "$retake" show "$to/barrier" debate $((i * 256)) 2>/dev/null || break
     done >"$to/$name.txt"
@@ -127,7 +143,7 @@ timed() { # name, config, settings…
         "$(value "$to/barrier.json" '' weights_hash)"
 }
 
-compare() { # pairs, config, debates behind one barrier, what, settings…
+compare() { # pairs, config, debates behind one barrier, what, actors, settings…
     pairs=$1 config=$2 batch=$3 what=$4
     shift 4
     while [ "$pairs" -gt 0 ]; do
@@ -144,14 +160,13 @@ compare() { # pairs, config, debates behind one barrier, what, settings…
 }
 
 embedded() { # debates behind one barrier, actors, rounds
-    compare 5 bench/debate/barrier.yaml "$1" "embedded model, actors $2, rounds $3" --set actors.count="$2" \
-        --set algorithm.debate.rounds="$3" --set actors.slots=32
+    compare 5 bench/debate/barrier.yaml "$1" "embedded model, actors $2, rounds $3" "$2" \
+        --set algorithm.debate.rounds="$3" --set actors.slots=32 --set actors.threads=1
 }
 
 real() { # debates behind one barrier, actors, threads of each, rounds
     compare 3 bench/debate/barrier_real.yaml "$1" "SmolLM2, actors $2 with $3 threads, rounds $4" \
-        --set actors.count="$2" --set actors.threads="$3" --set algorithm.debate.rounds="$4" \
-        --set tasks.0.data="$data"
+        "$2" --set actors.threads="$3" --set algorithm.debate.rounds="$4" --set tasks.0.data="$data"
 }
 
 barriers() {

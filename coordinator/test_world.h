@@ -39,6 +39,8 @@ typedef struct player { /* a worker, or the learner */
     const char *lost_grader; /* judges nothing */
     const char *fails_kind; /* can't be sampled; of continuations only those with a prefix */
     bool lazy;              /* answers only now and then, the newest lease first */
+    bool greedy;            /* says that it is free whatever it holds, as one that has not read its leases yet */
+    int held_most, held_as_debates_begin; /* most leases held; when it got one of a first round */
     int lies;               /* so many leases are answered with another trajectory's id */
     rt_fetch *fetch;
     Retake__Lease *held[HELD_MAX];
@@ -65,6 +67,7 @@ typedef struct world {
     uint64_t next_incarnation;
     bool thinks; /* rollouts have up to three thoughts */
     const char *(*speaks)(uint64_t trajectory, char *text); /* what is said in debates; NULL: none are */
+    int agents; /* of debates */
     uint64_t broken; /* trajectory that can't be sampled; 0: none */
     rt_socket *stats;
     json_t *answer;
@@ -340,7 +343,7 @@ static void answer_newest_first(player *p)
             p->held[i] = p->held[--p->held_count];
         }
     }
-    say_credit(p, p->held_count ? 0 : 8);
+    say_credit(p, p->held_count && !p->greedy ? 0 : 8);
 }
 
 static void answer_held(player *p)
@@ -353,7 +356,7 @@ static void answer_held(player *p)
         retake__lease__free_unpacked(p->held[i], NULL);
         p->held[i--] = p->held[--p->held_count];
     }
-    say_credit(p, p->held_count ? 0 : 8);
+    say_credit(p, p->held_count && !p->greedy ? 0 : 8);
 }
 
 /* As a real worker does: what names neither the weights here nor those on their way comes back. */
@@ -432,6 +435,10 @@ static void on_lease(player *p, const Retake__Lease *lease)
     p->held[p->held_count++] = retake__lease__unpack(NULL, bytes, packed);
     rt_free(packed);
     p->leases++;
+    p->held_most = RT_MAX(p->held_most, p->held_count);
+    if ((int)(lease->trajectories[0] & 0xff) < p->world->agents && strcmp(lease->kind, "debate") == 0) {
+        p->held_as_debates_begin = RT_MAX(p->held_as_debates_begin, p->held_count);
+    }
     answer_held(p);
 }
 

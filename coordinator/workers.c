@@ -238,7 +238,7 @@ static rt_worker *freest(const rt_coordinator *co, const rt_job *job)
 static bool overloaded(const rt_worker *worker, const rt_worker *other)
 {
     int64_t busy = worker->credit_most - worker->credit, others = other->credit_most - other->credit;
-    return busy > 2 * others + 8;
+    return busy > others + others / 4 + 4;
 }
 
 /* A continuation goes where its prefix may still lie computed, unless that worker is busy. */
