@@ -212,12 +212,27 @@ static bool takes(const rt_coordinator *co, const rt_worker *worker, const rt_jo
     return !others || debater == (job->debate != NULL);
 }
 
+/* A worker keeps the debates that begin there, so it begins no more than its share of all that is open:
+ * who is ready first leaves the others theirs. */
+static bool within_share(const rt_coordinator *co, const rt_worker *worker)
+{
+    int64_t open = co->leases.queue.samples, workers = 0;
+    for (const rt_worker *other = co->workers; other; other = other->next) {
+        if (strcmp(other->role, worker->role) == 0) {
+            open += other->leases.samples;
+            workers++;
+        }
+    }
+    return worker->leases.samples * workers < open;
+}
+
 /* Only turns of debates that have begun wait at a worker whose slots are taken, but for a few that
  * bridge the time of a message: each further debate begun drives out what others need again. */
-static bool has_room(const rt_worker *worker, const rt_job *job)
+static bool has_room(const rt_coordinator *co, const rt_worker *worker, const rt_job *job)
 {
     int64_t slots = worker->credit_most / 2;
-    return worker->credit > (job->begins ? slots - slots / 8 : 0);
+    return worker->credit > (job->begins ? slots - slots / 8 : 0) &&
+           (!job->begins || within_share(co, worker));
 }
 
 /* Most free slots first, so that work spreads before anyone queues. */
@@ -225,7 +240,7 @@ static rt_worker *freest(const rt_coordinator *co, const rt_job *job)
 {
     rt_worker *best = NULL;
     for (rt_worker *worker = co->workers; worker; worker = worker->next) {
-        if (has_room(worker, job) && (!best || worker->credit > best->credit) &&
+        if (has_room(co, worker, job) && (!best || worker->credit > best->credit) &&
             takes(co, worker, job)) {
             best = worker;
         }
