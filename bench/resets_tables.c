@@ -188,7 +188,10 @@ static void add_differences(const rt_resets_runs *runs, const char *regime, rt_b
 {
     const char *baseline = baseline_of(runs, regime);
     rt_resets_cell base = rt_resets_cell_of(runs, regime, baseline);
-    if (base.count < 2)
+    int all = 0;
+    for (int i = 0; i < runs->count; i++)
+        all += !strcmp(runs->all[i].regime, regime);
+    if (base.count < 2 || all == base.count)
         return;
     double budget = rt_resets_budget(runs, regime);
     rt_buf_addf(out, "\nDifference to %s, paired by seed, 95 %% interval:\n\n"
