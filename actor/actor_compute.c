@@ -5,22 +5,38 @@
 
 #define IDLE_MS 200
 /* When no size of the cache is set: room for prompts, and a bound on its memory beyond which
- * sequences wait for pages, except that one with the longest prompt must fit. */
+ * sequences wait for pages, except that one with the longest prompt must fit. With debates twice that:
+ * agents that wait for their peers keep what they said. */
 #define PROMPT_TOKENS 256
 #define PROMPT_TOKENS_MAX 1024
 #define CACHE_BYTES ((int64_t)512 << 20)
 
 /* ---- opening and closing ------------------------------------------------------------------- */
 
+static bool debates(const rt_config *config)
+{
+    return strcmp(config->algorithm.plan, "debate") == 0;
+}
+
+/* A prompt and a response; of a debate all that an agent reads and says in its rounds. */
+static int64_t conversation_tokens(const rt_config *config, int64_t response)
+{
+    const rt_debate_settings *debate = &config->algorithm.debate;
+    const int64_t once = response + PROMPT_TOKENS;
+    if (!debates(config))
+        return once;
+    return once + (debate->rounds - 1) * (once + RT_MIN(debate->agents - 1, debate->peers) * response);
+}
+
 int64_t rt_compute_cache_tokens(const rt_config *config, const rt_arch *arch)
 {
     if (config->actors.cache_tokens > 0)
         return config->actors.cache_tokens;
     const int64_t response = rt_config_max_tokens(config);
-    const int64_t each = RT_MIN((int64_t)arch->context, response + PROMPT_TOKENS) + RT_PAGE;
+    const int64_t each = RT_MIN((int64_t)arch->context, conversation_tokens(config, response)) + RT_PAGE;
     const int64_t token_bytes = (int64_t)arch->layers * arch->kv_heads * arch->head_size * 2 * 4;
     const int64_t wanted = RT_MIN(RT_MAX(config->actors.slots, 1) * each,
-                                  CACHE_BYTES / RT_MAX(token_bytes, 1));
+                                  (debates(config) ? 2 : 1) * CACHE_BYTES / RT_MAX(token_bytes, 1));
     const int64_t longest = RT_MIN((int64_t)arch->context, response + PROMPT_TOKENS_MAX);
     return RT_MAX(wanted, longest + 2 * RT_PAGE);
 }
@@ -62,6 +78,8 @@ int rt_compute_open(rt_compute *compute, const rt_config *config, rt_error *err)
     if (code == RT_OK)
         code = rt_engine_new(&compute->engine, compute->net, compute->tokenizer, compute->slots,
                              rt_compute_cache_tokens(config, &compute->arch), err);
+    if (code == RT_OK && debates(config))
+        rt_engine_order_by_trajectory(compute->engine);
     return code;
 }
 

@@ -6,15 +6,17 @@
 #   sh bench/debate.sh            about 25 minutes on two cores: 3 regimes, 6 methods, 5 seeds
 #   sh bench/debate.sh tune       chooses learning rates on seeds of its own → bench/debate/rates.txt
 #   sh bench/debate.sh tables     the tables and plots of what is there
-#   sh bench/debate.sh barrier    tokens a second: turns as soon as they can begin, against a barrier a round
+#   sh bench/debate.sh barrier    tokens a second: turns as soon as they can begin, against a barrier a round;
+#                                about half an hour with SmolLM2 (sh deploy/models/get.sh smollm2), else a minute
 # --to DIR: where everything goes (runs/debate). --docs: writes tables and plots into docs/.
+# --data FILE: svamp.json, for barrier (../shared/data/svamp.json).
 # --regimes, --methods, --seeds "A B …": only a part.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 methods="maca_sft maca_grpo maca_dpo maca_kto ttrl scpo"
 regimes="debater long unread" seeds="1 2 3 4 5"
-mode=default to=runs/debate docs=no less='' rates=''
+mode=default to=runs/debate data=../shared/data/svamp.json docs=no less='' rates=''
 while [ $# -gt 0 ]; do
     case $1 in
     quick) mode=quick regimes=debater seeds=1
@@ -22,7 +24,7 @@ while [ $# -gt 0 ]; do
     tune) mode=tune regimes=debater seeds="1001 1002" rates="3e-5 1e-4 3e-4" ;;
     tables | barrier) mode=$1 ;;
     --docs) docs=yes ;;
-    --to | --regimes | --methods | --seeds)
+    --to | --data | --regimes | --methods | --seeds)
         [ $# -ge 2 ] || { echo "debate.sh: $1 needs a value" >&2; exit 2; }
         eval "${1#--}=\$2"
         shift ;;
@@ -108,28 +110,76 @@ value() { # file, group, key of a number or text inside
     sed "s/.*\"$2\":{\([^}]*\)}.*/\1/; s/.*\"$3\":\"\{0,1\}\([0-9a-f.]*\).*/\1/" "$1"
 }
 
-timed() { # barrier, actors, agents, rounds, slots → tokens a second of sampling, weights hash
+# A run's time and texts: tokens sampled, seconds of sampling, weights hash; texts in $to/NAME.txt. The learner
+# starts last: all actors are there before the first turn.
+timed() { # name, config, actors, settings…
+    name=$1 config=$2 actors=$3 roles=''
+    shift 3
     rm -rf "$to/barrier"
-    mkdir -p "$to"
-    "$retake" run bench/debate/barrier.yaml --run "$to/barrier" --quiet --json --set actors.count="$2" \
-        --set algorithm.debate.agents="$3" --set algorithm.debate.rounds="$4" --set actors.slots="$5" \
-        --set algorithm.debate.barrier="$1" >"$to/barrier.json" 2>"$to/barrier.err" || {
+    mkdir -p "$to/barrier"
+    "$retake" coordinator "$config" --run "$to/barrier" "$@" >"$to/barrier.err" 2>&1 &
+    coordinator=$!
+    for actor in $(seq "$actors"); do
+        "$retake" actor "$config" --run "$to/barrier" --name "actor-$actor" "$@" >/dev/null 2>&1 &
+        roles="$roles $!"
+    done
+    while [ "$(grep -c 'joined from' "$to/barrier.err")" -lt "$actors" ] && kill -0 $coordinator 2>/dev/null; do
+        sleep 0.1
+    done
+    "$retake" learner "$config" --run "$to/barrier" "$@" >/dev/null 2>&1 &
+    roles="$roles $!"
+    wait $coordinator || {
         echo "debate.sh: the run $to/barrier failed: $(tail -1 "$to/barrier.err")" >&2
+        # shellcheck disable=SC2086
+        kill $roles 2>/dev/null
         exit 1
     }
+    wait
+    tr -d ' \n' <"$to/barrier/summary.json" >"$to/barrier.json"
+    for i in $(seq 0 255); do # debates of the first step
+        "$retake" show "$to/barrier" debate $((i * 256)) 2>/dev/null || break
+    done >"$to/$name.txt"
     echo "$(value "$to/barrier.json" tokens sampled) $(value "$to/barrier.json" seconds sampling)" \
         "$(value "$to/barrier.json" '' weights_hash)"
 }
 
-compare() { # debates behind one barrier, actors, agents, rounds, slots
-    batch=$1 && shift
-    for repeat in 1 2 3 4 5; do
-        free=$(timed 0 "$@") && held=$(timed "$batch" "$@") || exit 1
-        echo "$free $held" | awk -v what="batch $batch, actors $1, agents $2, rounds $3, slots $4" '
+compare() { # pairs, config, debates behind one barrier, what, actors, settings…
+    pairs=$1 config=$2 batch=$3 what=$4
+    shift 4
+    while [ "$pairs" -gt 0 ]; do
+        pairs=$((pairs - 1))
+        free=$(timed free "$config" "$@" --set algorithm.debate.barrier=0) &&
+            held=$(timed held "$config" "$@" --set algorithm.debate.barrier="$batch") || exit 1
+        cmp -s "$to/free.txt" "$to/held.txt" && [ -s "$to/free.txt" ] ||
+            { echo "debate.sh: other texts with a barrier: $to/free.txt, $to/held.txt" >&2; exit 1; }
+        echo "$free $held" | awk -v what="$what, batch $batch" -v load="$(cut -d' ' -f1 /proc/loadavg)" '
             $3 != $6 { print "debate.sh: other weights with a barrier: " $3 ", " $6; exit 1 }
-            { printf "%s: %.0f tokens/s, with a barrier %.0f: x %.2f\n", what, $1 / $2, $4 / $5,
-              ($1 / $2) / ($4 / $5) }' || exit 1
+            { printf "%s: %.0f tokens/s, with a barrier %.0f: x %.2f (load %s)\n", what, $1 / $2, $4 / $5,
+              ($1 / $2) / ($4 / $5), load }' || exit 1
     done
+}
+
+embedded() { # debates behind one barrier, actors, rounds
+    compare 5 bench/debate/barrier.yaml "$1" "embedded model, actors $2, rounds $3" "$2" \
+        --set algorithm.debate.rounds="$3" --set actors.slots=32 --set actors.threads=1
+}
+
+real() { # debates behind one barrier, actors, threads of each, rounds
+    compare 3 bench/debate/barrier_real.yaml "$1" "SmolLM2, actors $2 with $3 threads, rounds $4" \
+        "$2" --set actors.threads="$3" --set algorithm.debate.rounds="$4" --set tasks.0.data="$data"
+}
+
+barriers() {
+    for actors in 1 2; do
+        embedded 8 $actors 2
+        embedded 8 $actors 4
+        embedded 48 $actors 4
+    done
+    for file in deploy/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "$data"; do
+        [ -f "$file" ] || { echo "SmolLM2 is not measured: there is no $file"; return; }
+    done
+    real 4 1 2 2
+    real 4 2 1 2
 }
 
 for program in "$retake" "$reader"; do
@@ -137,11 +187,7 @@ for program in "$retake" "$reader"; do
 done
 case $mode in
 barrier)
-    for actors in 1 2; do
-        compare 8 $actors 3 2 32
-        compare 8 $actors 3 4 32
-        compare 48 $actors 3 4 32
-    done
+    barriers
     exit 0
     ;;
 tune)

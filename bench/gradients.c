@@ -4,8 +4,19 @@
 #include <math.h>
 #include <string.h>
 
+/* What rounding makes of a mean is no change. */
+static bool changes(const double *values, int count)
+{
+    for (int i = 1; i < count; i++)
+        if (values[i] != values[0])
+            return true;
+    return false;
+}
+
 double rt_gradients_pearson(const double *x, const double *y, int count)
 {
+    if (!changes(x, count) || !changes(y, count))
+        return NAN;
     double mx = 0, my = 0, xx = 0, yy = 0, xy = 0;
     for (int i = 0; i < count; i++) {
         mx += x[i] / count;
@@ -16,7 +27,7 @@ double rt_gradients_pearson(const double *x, const double *y, int count)
         yy += (y[i] - my) * (y[i] - my);
         xy += (x[i] - mx) * (y[i] - my);
     }
-    return count > 1 && xx > 0 && yy > 0 ? xy / sqrt(xx * yy) : NAN;
+    return xx > 0 && yy > 0 ? xy / sqrt(xx * yy) : NAN;
 }
 
 static void ranks(const double *values, int count, double *rank)
@@ -102,12 +113,13 @@ double rt_gradients_ratio(const rt_gradients *g, enum rt_gradients_measure measu
 }
 
 /* Over tasks: the mean of a measure against y of the task. */
-static double over_tasks(const rt_gradients *g, double (*ask)(const rt_gradients *g, int part))
+static double over_tasks(const rt_gradients *g, enum rt_gradients_measure measure,
+                         double (*ask)(const rt_gradients *g, int part))
 {
     double x[RT_GRADIENTS_PARTS], y[RT_GRADIENTS_PARTS];
     int count = 0;
     for (int part = 0; part < g->tasks; part++) {
-        x[count] = whole(g, RT_GRADIENTS_NORM2, part);
+        x[count] = whole(g, measure, part);
         y[count] = ask(g, part);
         count += isfinite(x[count]) && isfinite(y[count]);
     }
@@ -119,45 +131,45 @@ static double advantage(const rt_gradients *g, int part)
     return whole(g, RT_GRADIENTS_ADVANTAGE, part);
 }
 
-double rt_gradients_norm_gain(const rt_gradients *g)
+double rt_gradients_with_gain(const rt_gradients *g, enum rt_gradients_measure measure)
 {
-    return over_tasks(g, rt_gradients_gains);
+    return over_tasks(g, measure, rt_gradients_gains);
 }
 
-double rt_gradients_norm_advantage(const rt_gradients *g)
+double rt_gradients_with_advantage(const rt_gradients *g, enum rt_gradients_measure measure)
 {
-    return over_tasks(g, advantage);
+    return over_tasks(g, measure, advantage);
 }
 
-static double norm_around(const rt_gradients *g, int part, int step)
+typedef double step_question(const rt_gradients *g, enum rt_gradients_measure measure, int part, int step);
+
+static double around(const rt_gradients *g, enum rt_gradients_measure measure, int part, int step)
 {
     int window = rt_gradients_window(g);
-    return rt_gradients_mean(g, RT_GRADIENTS_NORM2, part, step - window, step + window + 1);
+    return rt_gradients_mean(g, measure, part, step - window, step + window + 1);
 }
 
-static double norm_at(const rt_gradients *g, int part, int step)
+static double at(const rt_gradients *g, enum rt_gradients_measure measure, int part, int step)
 {
-    return g->value[RT_GRADIENTS_NORM2][part][step];
+    return g->value[measure][part][step];
 }
 
-static double advantage_at(const rt_gradients *g, int part, int step)
+static double gain_of(const rt_gradients *g, enum rt_gradients_measure unused, int part, int step)
 {
-    return g->value[RT_GRADIENTS_ADVANTAGE][part][step];
+    (void)unused;
+    return rt_gradients_gain(g, part, step);
 }
 
-static double block_at(const rt_gradients *g, int part, int step)
-{
-    return g->value[RT_GRADIENTS_BLOCK][part][step];
-}
-
-typedef double step_question(const rt_gradients *g, int part, int step);
+typedef struct pair {
+    step_question *x, *y;
+    enum rt_gradients_measure of_x, of_y;
+} pair;
 
 /* Over the steps where both are known, appended to x and y from `count` on; returns the new count. */
-static int gather(const rt_gradients *g, int part, step_question *of_x, step_question *of_y, double *x,
-                  double *y, int count)
+static int gather(const rt_gradients *g, int part, const pair *p, double *x, double *y, int count)
 {
     for (int step = 0; step < g->steps; step++) {
-        double a = of_x(g, part, step), b = of_y(g, part, step);
+        double a = p->x(g, p->of_x, part, step), b = p->y(g, p->of_y, part, step);
         if (isfinite(a) && isfinite(b)) {
             x[count] = a;
             y[count++] = b;
@@ -166,12 +178,12 @@ static int gather(const rt_gradients *g, int part, step_question *of_x, step_que
     return count;
 }
 
-static double within_tasks(const rt_gradients *g, step_question *of_x, step_question *of_y)
+static double within_tasks(const rt_gradients *g, pair p)
 {
     double x[RT_GRADIENTS_STEPS], y[RT_GRADIENTS_STEPS], sum = 0;
     int tasks = 0;
     for (int part = 0; part < g->tasks; part++) {
-        double r = rt_gradients_pearson(x, y, gather(g, part, of_x, of_y, x, y, 0));
+        double r = rt_gradients_pearson(x, y, gather(g, part, &p, x, y, 0));
         if (isfinite(r)) {
             sum += r;
             tasks++;
@@ -180,23 +192,24 @@ static double within_tasks(const rt_gradients *g, step_question *of_x, step_ques
     return tasks ? sum / tasks : NAN;
 }
 
-double rt_gradients_norm_gain_within(const rt_gradients *g)
+double rt_gradients_with_gain_within(const rt_gradients *g, enum rt_gradients_measure measure)
 {
-    return within_tasks(g, norm_around, rt_gradients_gain);
+    return within_tasks(g, (pair){around, gain_of, measure, measure});
 }
 
-double rt_gradients_norm_advantage_within(const rt_gradients *g)
+double rt_gradients_with_advantage_within(const rt_gradients *g, enum rt_gradients_measure measure)
 {
-    return within_tasks(g, norm_at, advantage_at);
+    return within_tasks(g, (pair){at, at, measure, RT_GRADIENTS_ADVANTAGE});
 }
 
 double rt_gradients_block(const rt_gradients *g)
 {
     double *x = rt_alloc(2 * RT_GRADIENTS_PARTS * RT_GRADIENTS_STEPS * sizeof *x);
     double *y = x + RT_GRADIENTS_PARTS * RT_GRADIENTS_STEPS;
+    const pair p = {at, at, RT_GRADIENTS_NORM2, RT_GRADIENTS_BLOCK};
     int count = 0;
     for (int part = 0; part < g->tasks; part++)
-        count = gather(g, part, norm_at, block_at, x, y, count);
+        count = gather(g, part, &p, x, y, count);
     double r = rt_gradients_pearson(x, y, count);
     rt_free(x);
     return r;

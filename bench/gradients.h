@@ -49,13 +49,12 @@ double rt_gradients_mean(const rt_gradients *gradients, enum rt_gradients_measur
 double rt_gradients_ratio(const rt_gradients *gradients, enum rt_gradients_measure measure);
 /* Mean Gain(t) of a task over all t with whole windows. */
 double rt_gradients_gains(const rt_gradients *gradients, int part);
-/* Rank correlation over tasks (Spearman) of squared norm and gain, of squared norm and |A|. */
-double rt_gradients_norm_gain(const rt_gradients *gradients);
-double rt_gradients_norm_advantage(const rt_gradients *gradients);
+typedef double rt_gradients_relation(const rt_gradients *gradients, enum rt_gradients_measure measure);
+/* Rank correlation over tasks (Spearman) of a measure (a squared norm) and gain, of it and |A|. */
+rt_gradients_relation rt_gradients_with_gain, rt_gradients_with_advantage;
 /* The same within a task over time (Pearson), mean over tasks: norms and gains in windows around t;
  * norm and |A| of the same step. */
-double rt_gradients_norm_gain_within(const rt_gradients *gradients);
-double rt_gradients_norm_advantage_within(const rt_gradients *gradients);
+rt_gradients_relation rt_gradients_with_gain_within, rt_gradients_with_advantage_within;
 /* Last layer and all weights: over tasks and steps (Pearson). */
 double rt_gradients_block(const rt_gradients *gradients);
 /* sqrt of mean squared norm of part "by/reset" by that of "by/base". */

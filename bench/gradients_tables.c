@@ -135,15 +135,34 @@ static double clip(const rt_gradients *g, int unused, int unused_too)
     return g->clip;
 }
 
-enum relation { NORM_GAIN, NORM_GAIN_WITHIN, NORM_ADVANTAGE, NORM_ADVANTAGE_WITHIN, LAST_LAYER };
-
-static double relation(const rt_gradients *g, int unused, int which)
+static double with_gain(const rt_gradients *g, int unused, int measure)
 {
-    static double (*const ask[])(const rt_gradients *g) = {
-        rt_gradients_norm_gain, rt_gradients_norm_gain_within, rt_gradients_norm_advantage,
-        rt_gradients_norm_advantage_within, rt_gradients_block};
     (void)unused;
-    return ask[which](g);
+    return rt_gradients_with_gain(g, (enum rt_gradients_measure)measure);
+}
+
+static double with_gain_within(const rt_gradients *g, int unused, int measure)
+{
+    (void)unused;
+    return rt_gradients_with_gain_within(g, (enum rt_gradients_measure)measure);
+}
+
+static double with_advantage(const rt_gradients *g, int unused, int measure)
+{
+    (void)unused;
+    return rt_gradients_with_advantage(g, (enum rt_gradients_measure)measure);
+}
+
+static double with_advantage_within(const rt_gradients *g, int unused, int measure)
+{
+    (void)unused;
+    return rt_gradients_with_advantage_within(g, (enum rt_gradients_measure)measure);
+}
+
+static double last_layer(const rt_gradients *g, int unused, int unused_too)
+{
+    (void)unused, (void)unused_too;
+    return rt_gradients_block(g);
 }
 
 typedef struct column {
@@ -153,12 +172,17 @@ typedef struct column {
 } column;
 
 static const column of_tasks[] = {
-    {"loudest by quietest", ratio, RT_GRADIENTS_NORM2}, {"the same, naive", ratio, RT_GRADIENTS_NAIVE},
-    {"the same, live problems", ratio, RT_GRADIENTS_LIVE_NORM},
-    {"the same, last layer", ratio, RT_GRADIENTS_BLOCK},
-    {"norm and Gain, tasks", relation, NORM_GAIN}, {"over time", relation, NORM_GAIN_WITHIN},
-    {"norm and \\|A\\|, tasks", relation, NORM_ADVANTAGE}, {"over time", relation, NORM_ADVANTAGE_WITHIN},
-    {"last layer and all", relation, LAST_LAYER}, {"clip factor", clip, 0}};
+    {"unbiased", ratio, RT_GRADIENTS_NORM2}, {"naive", ratio, RT_GRADIENTS_NAIVE},
+    {"live problems", ratio, RT_GRADIENTS_LIVE_NORM}, {"last layer", ratio, RT_GRADIENTS_BLOCK},
+    {"last layer and all", last_layer, 0}, {"clip factor", clip, 0}};
+static const column of_relations[] = {
+    {"Gain, tasks", with_gain, RT_GRADIENTS_NORM2}, {"Gain, time", with_gain_within, RT_GRADIENTS_NORM2},
+    {"\\|A\\|, tasks", with_advantage, RT_GRADIENTS_NORM2},
+    {"\\|A\\|, time", with_advantage_within, RT_GRADIENTS_NORM2},
+    {"naive: Gain, tasks", with_gain, RT_GRADIENTS_NAIVE},
+    {"Gain, time", with_gain_within, RT_GRADIENTS_NAIVE},
+    {"\\|A\\|, tasks", with_advantage, RT_GRADIENTS_NAIVE},
+    {"\\|A\\|, time", with_advantage_within, RT_GRADIENTS_NAIVE}};
 static const column of_resets[] = {
     {"reset by base", reset_ratio, RT_GRADIENTS_NORM2}, {"naive", reset_ratio, RT_GRADIENTS_NAIVE},
     {"live problems", reset_ratio, RT_GRADIENTS_LIVE_NORM}, {"last layer", reset_ratio, RT_GRADIENTS_BLOCK}};
@@ -235,8 +259,10 @@ void rt_gradients_table(const rt_resets_runs *runs, const char *regime, rt_buf *
     add_parts(cell, method, out);
     if (first->tasks > 1) {
         add_cosines(cell, method, out);
-        add_methods(runs, regime, "Squared norms of tasks, and what goes with them", of_tasks,
+        add_methods(runs, regime, "Squared norms of tasks, the loudest by the quietest", of_tasks,
                     (int)RT_COUNT(of_tasks), out);
+        add_methods(runs, regime, "Correlation of squared norms with Gain and |A|, over tasks (of ranks) and "
+                    "over time", of_relations, (int)RT_COUNT(of_relations), out);
         add_held_out(runs, regime, first, out);
     }
     if (isfinite(rt_gradients_reset_ratio(first, RT_GRADIENTS_NAIVE)))

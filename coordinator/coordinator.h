@@ -33,11 +33,13 @@ typedef struct rt_stored_sequence {
     uint64_t id;
     int64_t version;      /* weights it was sampled with */
     const int32_t *ids;   // (prompt + response)
-    const float *logprobs; // (response)
+    const float *logprobs; // (response); NULL: not sampled behind this prompt by this adapter
     int prompt_tokens, response_tokens, suffix_start;
     int task;             /* place in the config's tasks */
     uint64_t problem;
     double advantage;
+    int adapter;          /* 1 + number of the one that learns from it; 0: all weights */
+    int rejected;         /* dpo: 1 + index of the sequence this one is preferred to; 0: none */
 } rt_stored_sequence;
 typedef struct rt_stored_step {
     rt_stored_sequence *sequences; // (count), in the order of the learner
@@ -45,9 +47,9 @@ typedef struct rt_stored_step {
     char weights_hash[33];  /* of the version the step made; "": not known */
     double loss, grad_norm; /* NaN: not known */
 } rt_stored_step;
-/* What the learner got for one step, from DIR/run.db; all memory is the arena's. */
-int rt_store_step(const char *dir, int64_t step, rt_arena *arena, rt_stored_step *out,
-                  rt_error *err);
+/* What the learner got for one step, from DIR/run.db; config: the run's. All memory is the arena's. */
+int rt_store_step(const char *dir, const rt_config *config, int64_t step, rt_arena *arena,
+                  rt_stored_step *out, rt_error *err);
 #define RT_SHOW_RUNS_MAX 64
 /* Last and best value of metrics of several runs side by side. names: "loss,eval*", patterns with * and
  * ?, NULL: the usual ones. */

@@ -116,6 +116,30 @@ static void bad_company(void **state)
     assert_true(query(w, "SELECT max(attempt) FROM leases") > 0);
 }
 
+/* What the learner measured is kept, also of a step whose StepDone never came; other names are not. */
+static void measures_of_the_learner(void **state)
+{
+    world *w = *state;
+    start_coordinator(w);
+    join(w, &w->workers[0], "actor-0");
+    join(w, &w->learner, "learner");
+    TURN_UNTIL(w, w->learner.version == 1);
+    w->learner.silent_step = true;
+    TURN_UNTIL(w, w->learner.version == 2);
+    w->learner.silent_step = false;
+    assert_int_equal(wait_end(w), 0);
+    assert_int_equal(query(w, "SELECT count(*) FROM events WHERE text LIKE '%account of it is lost%'"), 1);
+    const char *const names[] = {"grad/chain/norm2", "task.chain.gradient"};
+    for (int i = 0; i < 2; i++) {
+        char sql[200];
+        snprintf(sql, sizeof sql, "SELECT count(*) FROM metrics WHERE name = '%s' AND value = 101 + step",
+                 names[i]);
+        assert_int_equal(query(w, sql), 3);
+    }
+    assert_int_equal(query(w, "SELECT count(*) FROM metrics WHERE name = 'task.chain.reward' AND value > 99"),
+                     0);
+}
+
 static void learner_comes_back_older(void **state)
 {
     world *w = *state;
@@ -352,6 +376,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(three_steps_with_one_worker, setup, teardown),
         cmocka_unit_test_setup_teardown(more_workers_change_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(bad_company, setup, teardown),
+        cmocka_unit_test_setup_teardown(measures_of_the_learner, setup, teardown),
         cmocka_unit_test_setup_teardown(learner_comes_back_older, setup, teardown),
         cmocka_unit_test_setup_teardown(learner_loses_a_batch, setup, teardown),
         cmocka_unit_test_setup_teardown(stop_saves_and_a_second_start_goes_on, setup, teardown),

@@ -67,6 +67,10 @@ uint32_t rt_agent_adapter(const rt_config *config, int agent);
 /* debate_lessons.c: what is trained, after the last text is here */
 void rt_lessons_make(const rt_config *config, rt_plan *plan);
 
+/* store_debate.c: those of a step, from its database */
+int rt_store_lessons(sqlite3 *db, const rt_config *config, int64_t step, rt_arena *arena,
+                     rt_stored_step *out, rt_error *err);
+
 /* debate_metrics.c */
 void rt_debates_metrics(rt_coordinator *co, const rt_plan *plan);
 

@@ -56,7 +56,8 @@ typedef struct rt_lease {
 typedef struct rt_lease_list {
     rt_lease *head, *tail;
     size_t count;
-    void *owner; /* the worker; NULL: the queue */
+    int64_t samples; /* of all its leases */
+    void *owner;     /* the worker; NULL: the queue */
 } rt_lease_list;
 
 typedef struct rt_leases {
@@ -71,11 +72,11 @@ typedef struct rt_leases {
 
 void rt_leases_init(rt_leases *leases, uint64_t next_id);
 void rt_leases_free(rt_leases *leases);
-rt_lease *rt_leases_add(rt_leases *leases, struct rt_job *job); /* queued, last */
-void rt_leases_first(rt_leases *leases, rt_lease *lease); /* to the front of the queue */
+/* Queued: last, but turns of debates by debate, so that those begun come before those not. */
+rt_lease *rt_leases_add(rt_leases *leases, struct rt_job *job);
 rt_lease *rt_leases_find(const rt_leases *leases, uint64_t id); /* NULL: ended or unknown */
 void rt_leases_issue(rt_leases *leases, rt_lease *lease, rt_lease_list *holder, int64_t version);
-/* Back into the queue, before younger ones, with the next attempt number. */
+/* Back into the queue, to where it would have stood, with the next attempt number. */
 void rt_leases_requeue(rt_leases *leases, rt_lease *lease);
 void rt_leases_hold(rt_leases *leases, rt_lease *lease);          /* its result has arrived */
 void rt_leases_end(rt_leases *leases, rt_lease *lease, int fate); /* frees it */
@@ -213,6 +214,7 @@ typedef struct rt_job {
     bool hit;                    /* it was leased to that one */
     struct rt_reset_state *state; /* continuations and localizations: of what; borrows */
     struct rt_debate_entry *debate; /* turns, summaries, new answers: of what; borrows */
+    bool begins;                    /* a turn of a debate's first round */
     uint32_t adapter;               /* that samples: 1 + number; 0: all weights */
     rt_lease *lease;      /* NULL once ended */
     bool failed, dropped; /* given up; not in the batch */
@@ -279,7 +281,7 @@ typedef struct rt_worker {
     uint8_t peer[64];
     size_t peer_bytes;
     uint64_t incarnation;
-    int64_t joined_ms, credit;
+    int64_t joined_ms, credit, credit_most; /* most it ever gave: twice its slots */
     rt_liveness life;
     rt_lease_list leases;
     uint64_t results;

@@ -67,6 +67,7 @@ static void unlink_from_list(rt_lease *lease)
     *(lease->prev ? &lease->prev->next : &list->head) = lease->next;
     *(lease->next ? &lease->next->prev : &list->tail) = lease->prev;
     list->count--;
+    list->samples -= lease->job ? lease->job->count : 0;
     lease->list = NULL;
     lease->next = lease->prev = NULL;
 }
@@ -82,6 +83,28 @@ static void link_before(rt_lease_list *list, rt_lease *lease, rt_lease *next)
     *(next ? &next->prev : &list->tail) = lease;
     lease->list = list;
     list->count++;
+    list->samples += lease->job ? lease->job->count : 0;
+}
+
+/* Older first; of one step's debates those that began first, so that what their agents said still
+ * lies computed and few conversations take up room. */
+static bool goes_before(const rt_lease *a, const rt_lease *b)
+{
+    const rt_job *one = a->job, *other = b->job;
+    bool debates = one && other && one->plan == other->plan && one->debate && other->debate;
+    return debates ? one->first < other->first : a->id < b->id;
+}
+
+static void queue_add(rt_leases *leases, rt_lease *lease)
+{
+    rt_lease *next = leases->queue.head, *tail = leases->queue.tail;
+    if (tail && goes_before(tail, lease)) {
+        next = NULL;
+    }
+    while (next && !goes_before(lease, next)) {
+        next = next->next;
+    }
+    link_before(&leases->queue, lease, next);
 }
 
 rt_lease *rt_leases_add(rt_leases *leases, rt_job *job)
@@ -103,15 +126,8 @@ rt_lease *rt_leases_add(rt_leases *leases, rt_job *job)
     leases->all = lease;
     leases->created++;
     leases->open++;
-    link_before(&leases->queue, lease, NULL);
+    queue_add(leases, lease);
     return lease;
-}
-
-void rt_leases_first(rt_leases *leases, rt_lease *lease)
-{
-    RT_ASSERT(lease->list == &leases->queue);
-    unlink_from_list(lease);
-    link_before(&leases->queue, lease, leases->queue.head);
 }
 
 rt_lease *rt_leases_find(const rt_leases *leases, uint64_t id)
@@ -138,11 +154,7 @@ void rt_leases_requeue(rt_leases *leases, rt_lease *lease)
 {
     RT_ASSERT(lease->state == RT_LEASE_ISSUED);
     unlink_from_list(lease);
-    rt_lease *next = leases->queue.head;
-    while (next && next->id < lease->id) {
-        next = next->next;
-    }
-    link_before(&leases->queue, lease, next);
+    queue_add(leases, lease);
     lease->state = RT_LEASE_QUEUED;
     lease->attempt++;
     leases->reissued++;

@@ -116,6 +116,45 @@ static void a_returned_lease_goes_first(void **state)
     rt_leases_free(&leases);
 }
 
+/* Turns of one step go by debate, those that began first in front, whenever they became possible. */
+static void debates_in_the_order_in_which_they_began(void **state)
+{
+    (void)state;
+    static const uint64_t added[] = {0x000, 0x001, 0x100, 0x101, 0x200, 0x102, 0x002, 0x103};
+    static const int place[] = {0, 1, 3, 4, 7, 5, 2, 6};
+    rt_leases leases;
+    rt_lease_list holder = {0};
+    rt_plan plan = {0}, other = {0};
+    rt_job jobs[RT_COUNT(added)], evaluated = {.plan = &other, .first = 7}, plain = {.plan = &plan};
+    struct rt_debate_entry *debate = (void *)&plan; /* looked at for being there */
+    evaluated.debate = debate;
+    rt_leases_init(&leases, 1);
+    rt_leases_add(&leases, &plain);
+    for (size_t i = 0; i < RT_COUNT(added); i++) {
+        jobs[i] = (rt_job){.plan = &plan, .first = added[i], .debate = debate};
+        rt_leases_add(&leases, &jobs[i]);
+    }
+    rt_lease *last = rt_leases_add(&leases, &evaluated);
+    for (int again = 0; again < 2; again++) {
+        const rt_lease *lease = leases.queue.head;
+        assert_ptr_equal(lease->job, &plain);
+        lease = lease->next;
+        for (size_t i = 0; i < RT_COUNT(added); i++, lease = lease->next) {
+            for (size_t k = 0; k < RT_COUNT(added); k++) {
+                assert_true((lease->job == &jobs[k]) == (place[k] == (int)i));
+            }
+        }
+        assert_ptr_equal(lease, last);
+        while (leases.queue.head->next != last && again == 0) { /* out and back, the newest first */
+            rt_leases_issue(&leases, leases.queue.head->next, &holder, 0);
+        }
+        while (holder.tail) {
+            rt_leases_requeue(&leases, holder.tail);
+        }
+    }
+    rt_leases_free(&leases);
+}
+
 /* What a batch may hold: version at least step − staleness; an evaluation exactly its version. */
 static void staleness_bound(void **state)
 {
@@ -137,6 +176,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_ends_once),
         cmocka_unit_test(a_returned_lease_goes_first),
+        cmocka_unit_test(debates_in_the_order_in_which_they_began),
         cmocka_unit_test(staleness_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,9 +53,9 @@ static void store_and_life_agree(void **state)
     rt_config config;
     rt_error err = {0};
     const char *const sets[] = {"tasks.1.name=chain_b", "tasks.2.name=chain_b.answers",
-                                "mixing.undecided_steps=5", "run.staleness=1"};
-    assert_int_equal(rt_config_parse(&config, "task: chain\n", 12, "test", sets, 4, &err), 0);
-    config.mixing.strategy = RT_MIX_GRADIENT; /* refused by the parser until norms have a source */
+                                "mixing.undecided_steps=5", "run.staleness=1",
+                                "mixing.strategy=gradient", "gradients.account=full"};
+    assert_int_equal(rt_config_parse(&config, "task: chain\n", 12, "test", sets, 6, &err), 0);
     rt_coordinator *co = rt_alloc(sizeof *co);
     rt_mix *mix;
     co->config = &config;

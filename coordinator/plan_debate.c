@@ -93,13 +93,9 @@ static rt_job *ask(rt_coordinator *co, rt_plan *plan, rt_debate_entry *entry, in
                     .prompt_count = ids->count,
                     .adapter = rt_agent_adapter(co->config, agent),
                     .debate = entry,
+                    .begins = number < (int)co->config->algorithm.debate.agents,
                     .version = -1};
     job->lease = rt_leases_add(&co->leases, job);
-    if (number >= (int)co->config->algorithm.debate.agents) {
-        /* A debate that has begun is brought to its end before others begin: what its agents said
-         * still lies computed, and fewer conversations take up room. */
-        rt_leases_first(&co->leases, job->lease);
-    }
     plan->pending++;
     return job;
 }

@@ -124,6 +124,8 @@ static const panel panels[] = {
     {"accuracy by task", "step", "share right", {{NULL, NULL, NULL}}, "task.%s.accuracy", NULL},
     {"degenerate groups by task", "step", "share", {{NULL, NULL, NULL}}, "task.%s.degenerate", NULL},
     {"share of the gradient by task", "step", "share", {{NULL, NULL, NULL}}, "grad/%s/share", NULL},
+    {"squared norm of the mean gradient of a prompt, by task", "step", "norm²", {{NULL, NULL, NULL}},
+     "grad/%s/norm2", NULL},
     {"loss", "step", "loss", {{"loss", "loss", NULL}}, NULL, NULL},
     {"gradient norm before clipping", "step", "norm", {{"grad_norm", "grad_norm", NULL}}, NULL, NULL},
     {"tokens of a step", "step", "tokens",

@@ -1,9 +1,10 @@
-/* store_step: the batch of one step as the learner got it, read back from run.db. */
+/* store_step: the batch of one step as the learner got it, read back from run.db (that of debates:
+ * store_debate.c). */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
-#include "coordinator/internal.h"
+#include "coordinator/debates.h"
 
 int rt_store_reading(const char *dir, sqlite3 **db, rt_error *err)
 {
@@ -112,14 +113,22 @@ static int read_sequences(sqlite3 *db, int64_t step, rt_arena *arena, rt_stored_
     return rc;
 }
 
-int rt_store_step(const char *dir, int64_t step, rt_arena *arena, rt_stored_step *out,
-                  rt_error *err)
+int rt_store_step(const char *dir, const rt_config *config, int64_t step, rt_arena *arena,
+                  rt_stored_step *out, rt_error *err)
 {
+    bool debates = strcmp(config->algorithm.plan, "debate") == 0;
     sqlite3 *db = NULL;
     *out = (rt_stored_step){.loss = NAN, .grad_norm = NAN};
     int rc = rt_store_reading(dir, &db, err);
     rc = rc ? rc : read_step(db, step, out, err);
-    rc = rc ? rc : read_sequences(db, step, arena, out, err);
+    if (!rc && debates) {
+        rc = rt_store_lessons(db, config, step, arena, out, err);
+    } else if (!rc) {
+        rc = read_sequences(db, step, arena, out, err);
+        for (int i = 0; i < out->count; i++) {
+            out->sequences[i].adapter = rt_config_adapters(config);
+        }
+    }
     sqlite3_close(db);
     return rc;
 }

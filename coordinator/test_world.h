@@ -39,13 +39,15 @@ typedef struct player { /* a worker, or the learner */
     const char *lost_grader; /* judges nothing */
     const char *fails_kind; /* can't be sampled; of continuations only those with a prefix */
     bool lazy;              /* answers only now and then, the newest lease first */
+    bool greedy; /* says that it is free whatever it holds, as one that has not read its leases yet */
+    int held_most, held_as_debates_begin; /* most leases held; when it got one of a first round */
     int lies;               /* so many leases are answered with another trajectory's id */
     rt_fetch *fetch;
     Retake__Lease *held[HELD_MAX];
     int held_count;
     /* learner */
     uint8_t past[8][BLOB_BYTES]; /* what each version was */
-    bool hold_batch, fail_step;
+    bool hold_batch, fail_step, silent_step; /* silent_step: its StepDone is lost */
     int64_t sequences;
     int trained_of[RT_TASKS_MAX]; /* of them, by task */
     int64_t staleness_seen;
@@ -65,6 +67,7 @@ typedef struct world {
     uint64_t next_incarnation;
     bool thinks; /* rollouts have up to three thoughts */
     const char *(*speaks)(uint64_t trajectory, char *text); /* what is said in debates; NULL: none are */
+    int agents; /* of debates */
     uint64_t broken; /* trajectory that can't be sampled; 0: none */
     rt_socket *stats;
     json_t *answer;
@@ -97,14 +100,10 @@ static void write_tokenizer(const char *dir)
 }
 
 static const char *const common_sets[] = {
-    "model.context=512",
-    "run.steps=3",
-    "algorithm.problems=4",
-    "algorithm.samples=4",
-    "eval.problems=6",
-    "eval.samples=2",
-    "coordinator.heartbeat_ms=60",
-    "coordinator.chunk_bytes=1024",
+    "model.context=512", "run.steps=3",
+    "algorithm.problems=4", "algorithm.samples=4",
+    "eval.problems=6", "eval.samples=2",
+    "coordinator.heartbeat_ms=60", "coordinator.chunk_bytes=1024",
 };
 
 static void configure(world *w)
@@ -340,7 +339,7 @@ static void answer_newest_first(player *p)
             p->held[i] = p->held[--p->held_count];
         }
     }
-    say_credit(p, p->held_count ? 0 : 8);
+    say_credit(p, p->held_count && !p->greedy ? 0 : 8);
 }
 
 static void answer_held(player *p)
@@ -353,7 +352,7 @@ static void answer_held(player *p)
         retake__lease__free_unpacked(p->held[i], NULL);
         p->held[i--] = p->held[--p->held_count];
     }
-    say_credit(p, p->held_count ? 0 : 8);
+    say_credit(p, p->held_count && !p->greedy ? 0 : 8);
 }
 
 /* As a real worker does: what names neither the weights here nor those on their way comes back. */
@@ -432,19 +431,35 @@ static void on_lease(player *p, const Retake__Lease *lease)
     p->held[p->held_count++] = retake__lease__unpack(NULL, bytes, packed);
     rt_free(packed);
     p->leases++;
+    p->held_most = RT_MAX(p->held_most, p->held_count);
+    if ((int)(lease->trajectories[0] & 0xff) < p->world->agents && strcmp(lease->kind, "debate") == 0) {
+        p->held_as_debates_begin = RT_MAX(p->held_as_debates_begin, p->held_count);
+    }
     answer_held(p);
 }
 
 /* ---- the learner ----------------------------------------------------------------------------- */
 
+/* What the step that made this version measured; the second is none of its business. */
+static void measure(const player *p, Retake__Metric metrics[2])
+{
+    metrics[0] = metrics[1] = (Retake__Metric)RETAKE__METRIC__INIT;
+    metrics[0].name = "grad/chain/norm2", metrics[1].name = "task.chain.reward";
+    metrics[0].value = metrics[1].value = 100 + (double)p->version;
+}
+
 static void announce(player *p)
 {
+    Retake__Metric metrics[2], *list[] = {metrics, metrics + 1};
+    measure(p, metrics);
     Retake__WeightsAnnounce message = RETAKE__WEIGHTS_ANNOUNCE__INIT;
     rt_hash128 hash = hash_of(p);
     message.version = p->version;
     message.bytes = BLOB_BYTES;
     message.chunk_bytes = 1024;
     message.hash = (ProtobufCBinaryData){sizeof hash, (uint8_t *)&hash};
+    message.metrics = list;
+    message.n_metrics = p->version > 0 ? 2 : 0;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_ANNOUNCE;
     envelope.announce = &message;
@@ -515,11 +530,17 @@ static void on_batch(player *p, const rt_message *message)
     done.tokens = done.tokens_trained = done.compared = 10;
     done.margin = 2, done.accuracy = 1, done.chosen = 3, done.rejected = -4;
     done.divergence = (double)NAN;
+    Retake__Metric metrics[2], *list[] = {metrics, metrics + 1};
+    measure(p, metrics);
+    done.metrics = list;
+    done.n_metrics = 2;
     done.error = p->fail_step ? "loss is not a number" : "";
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_STEP_DONE;
     envelope.step_done = &done;
-    say(p->socket, &envelope, NULL, 0);
+    if (!p->silent_step) {
+        say(p->socket, &envelope, NULL, 0);
+    }
     if (!p->fail_step) {
         announce(p);
     }
@@ -688,12 +709,8 @@ static json_t *ask_stats(world *w, const char *text)
         rt_buf endpoint = {0};
         rt_error err = {0};
         assert_int_equal(rt_endpoint(&w->config, "stats", false, &endpoint, &err), 0);
-        rt_socket_options options = {.type = ZMQ_REQ,
-                                     .endpoint = endpoint.data,
-                                     .sender = "test",
-                                     .raw = true,
-                                     .on_message = on_answer,
-                                     .context = w};
+        rt_socket_options options = {.type = ZMQ_REQ, .endpoint = endpoint.data, .sender = "test",
+                                     .raw = true, .on_message = on_answer, .context = w};
         assert_int_equal(rt_socket_open(&w->stats, &w->loop, w->zmq, &options, &err), 0);
         rt_buf_free(&endpoint);
     }

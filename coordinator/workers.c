@@ -212,12 +212,35 @@ static bool takes(const rt_coordinator *co, const rt_worker *worker, const rt_jo
     return !others || debater == (job->debate != NULL);
 }
 
+/* A worker keeps the debates that begin there, so it begins no more than its share of all that is open:
+ * who is ready first leaves the others theirs. */
+static bool within_share(const rt_coordinator *co, const rt_worker *worker)
+{
+    int64_t open = co->leases.queue.samples, workers = 0;
+    for (const rt_worker *other = co->workers; other; other = other->next) {
+        if (strcmp(other->role, worker->role) == 0) {
+            open += other->leases.samples;
+            workers++;
+        }
+    }
+    return worker->leases.samples * workers < open;
+}
+
+/* Only turns of debates that have begun wait at a worker whose slots are taken, but for a few that
+ * bridge the time of a message: each further debate begun drives out what others need again. */
+static bool has_room(const rt_coordinator *co, const rt_worker *worker, const rt_job *job)
+{
+    int64_t slots = worker->credit_most / 2;
+    return worker->credit > (job->begins ? slots - slots / 8 : 0) &&
+           (!job->begins || within_share(co, worker));
+}
+
 /* Most free slots first, so that work spreads before anyone queues. */
 static rt_worker *freest(const rt_coordinator *co, const rt_job *job)
 {
     rt_worker *best = NULL;
     for (rt_worker *worker = co->workers; worker; worker = worker->next) {
-        if (worker->credit > 0 && (!best || worker->credit > best->credit) &&
+        if (has_room(co, worker, job) && (!best || worker->credit > best->credit) &&
             takes(co, worker, job)) {
             best = worker;
         }
@@ -225,12 +248,22 @@ static rt_worker *freest(const rt_coordinator *co, const rt_job *job)
     return best;
 }
 
+/* Who joined late has none of a step's debates: computing a prefix anew there costs less than a worker
+ * that idles while another computes for two. */
+static bool overloaded(const rt_worker *worker, const rt_worker *other)
+{
+    int64_t busy = worker->credit_most - worker->credit, others = other->credit_most - other->credit;
+    return busy > others + others / 4 + 4;
+}
+
 /* A continuation goes where its prefix may still lie computed, unless that worker is busy. */
 static rt_worker *choose(rt_coordinator *co, rt_job *job)
 {
     rt_worker *held = job->prefers[0] ? rt_workers_find(co, job->prefers) : NULL;
-    job->hit = held && held->credit > 0 && takes(co, held, job);
-    return job->hit ? held : freest(co, job);
+    rt_worker *free = freest(co, job);
+    job->hit = held && held->credit > 0 && takes(co, held, job) &&
+               !(job->debate && free && overloaded(held, free));
+    return job->hit ? held : free;
 }
 
 static bool anyone_free(const rt_coordinator *co)
@@ -245,11 +278,13 @@ static bool anyone_free(const rt_coordinator *co)
 void rt_workers_lease_out(rt_coordinator *co)
 {
     rt_lease *next = NULL;
+    bool crowded = false; /* no further debate can begin */
     for (rt_lease *lease = co->leases.queue.head; lease && anyone_free(co); lease = next) {
         next = lease->next;
-        rt_worker *worker = choose(co, lease->job);
-        if (!worker) {
-            continue; /* those of its role are busy */
+        rt_worker *worker = crowded && lease->job->begins ? NULL : choose(co, lease->job);
+        if (!worker) { /* those of its role are busy */
+            crowded = crowded || lease->job->begins;
+            continue;
         }
         const rt_plan *plan = lease->job->plan;
         int64_t version = plan->evaluation ? plan->step : co->version;
@@ -312,7 +347,10 @@ static void from_worker(rt_coordinator *co, rt_worker *worker, const rt_message 
         ping(co, worker, true);
         break;
     case RETAKE__ENVELOPE__KIND_CREDIT:
-        worker->credit = envelope->credit->slots;
+        /* It may not have read what is on the way to it. */
+        worker->credit_most = RT_MAX(worker->credit_most, (int64_t)envelope->credit->slots);
+        worker->credit = RT_MIN((int64_t)envelope->credit->slots,
+                                worker->credit_most - worker->leases.samples);
         break;
     case RETAKE__ENVELOPE__KIND_READY:
         worker->status.version = envelope->ready->version;

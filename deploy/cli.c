@@ -148,14 +148,63 @@ static int find_parts(const char *path, const char *adapter, const char *base, r
     return 0;
 }
 
-static int open_adapter(cli_model *model, const char *peft, rt_error *err)
+static int open_adapters(cli_model *model, const char *const *dirs, int count, rt_error *err)
 {
-    int rc = rt_peft_load(&model->adapters, &model->weights->arch, &peft, 1, err);
+    int rc = rt_peft_load(&model->adapters, &model->weights->arch, dirs, count, err);
     if (rc == 0)
-        rc = rt_net_open_adapters(model->net, &model->adapters->lora, 1, err);
+        rc = rt_net_open_adapters(model->net, &model->adapters->lora, count, err);
     if (rc == 0)
         rt_net_set_adapters(model->net, model->adapters->weights);
+    else
+        cli_model_close(model);
     model->adapter = 0;
+    return rc;
+}
+
+int cli_adapters_count(const char *dir)
+{
+    int count = 0;
+    if (rt_peft_is(dir))
+        return 1;
+    for (;; count++) {
+        char *one = rt_format("%s/adapter-%d", dir, count);
+        bool there = rt_peft_is(one);
+        rt_free(one);
+        if (!there)
+            return count;
+    }
+}
+
+/* dir holds adapter-0 … adapter-(count − 1), and no adapter itself. */
+static int open_several(cli_model *model, const char *dir, int count, const char *base, const char *dtype,
+                        const char *device, int64_t threads, rt_error *err)
+{
+    char *dirs[RT_ADAPTERS_MAX];
+    rt_buf named = {0};
+    *model = (cli_model){.adapter = -1};
+    for (int i = 0; i < count; i++)
+        dirs[i] = rt_format("%s/adapter-%d", dir, i);
+    int rc = base ? 0 : rt_peft_base(dirs[0], &named, err);
+    if (rc == 0)
+        rc = cli_model_open(model, base ? base : named.data, dtype, device, threads, err);
+    if (rc == 0)
+        rc = open_adapters(model, (const char *const *)dirs, count, err);
+    for (int i = 0; i < count; i++)
+        rt_free(dirs[i]);
+    rt_buf_free(&named);
+    return rc;
+}
+
+int cli_model_open_agents(cli_model *model, const char *path, const char *adapter, const char *base,
+                          const char *dtype, const char *device, int64_t threads, rt_error *err)
+{
+    rt_buf dir = {0};
+    int rc = adapter ? 0 : rt_model_resolve(path, &dir, err);
+    int count = rc == 0 && dir.bytes > 0 ? RT_MIN(cli_adapters_count(dir.data), RT_ADAPTERS_MAX) : 0;
+    if (rc == 0)
+        rc = count > 1 ? open_several(model, dir.data, count, base, dtype, device, threads, err)
+                       : cli_model_open_adapter(model, path, adapter, base, dtype, device, threads, err);
+    rt_buf_free(&dir);
     return rc;
 }
 
@@ -167,11 +216,8 @@ int cli_model_open_adapter(cli_model *model, const char *path, const char *adapt
     *model = (cli_model){.adapter = -1};
     if (rc == 0)
         rc = cli_model_open(model, parts[0].data, dtype, device, threads, err);
-    if (rc == 0 && parts[1].bytes > 0) {
-        rc = open_adapter(model, parts[1].data, err);
-        if (rc != 0)
-            cli_model_close(model);
-    }
+    if (rc == 0 && parts[1].bytes > 0)
+        rc = open_adapters(model, (const char *const[]){parts[1].data}, 1, err);
     rt_buf_free(&parts[0]), rt_buf_free(&parts[1]);
     return rc;
 }

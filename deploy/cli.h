@@ -50,13 +50,18 @@ typedef struct cli_model {
     rt_tokenizer *tokenizer;
     rt_ops *ops;
     rt_net *net;
-    rt_adapters *adapters; /* NULL: none; else one, number `adapter` of the net */
-    int adapter;           /* −1: none */
+    rt_adapters *adapters; /* NULL: none; else those of the net */
+    int adapter;           /* number of the first, 0; −1: none */
 } cli_model;
 /* adapter: a PEFT folder, NULL for none. path may be one itself, or a run of adapters: its base is the
  * one it names, or `base` (NULL: that). */
 int cli_model_open_adapter(cli_model *model, const char *path, const char *adapter, const char *base,
                            const char *dtype, const char *device, int64_t threads, rt_error *err);
+/* The same; a run or checkpoint of several adapters gives them all. */
+int cli_model_open_agents(cli_model *model, const char *path, const char *adapter, const char *base,
+                          const char *dtype, const char *device, int64_t threads, rt_error *err);
+/* dir: a checkpoint with folders adapter-0, adapter-1 …, or a PEFT folder (1); else 0. */
+int cli_adapters_count(const char *dir);
 int cli_model_open(cli_model *model, const char *path, const char *dtype, const char *device,
                    int64_t threads, rt_error *err);
 void cli_model_close(cli_model *model); /* twice is fine */

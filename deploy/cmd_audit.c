@@ -58,9 +58,9 @@ static rt_sequence *sequences_of(const audit_job *job)
                                 .response_tokens = q->response_tokens,
                                 .suffix_start = q->suffix_start,
                                 .advantage = rt_correction_advantage(&job->config, q->task, q->advantage),
-                                .adapter = rt_config_adapters(&job->config),
+                                .adapter = q->adapter, .rejected = q->rejected,
                                 .task = q->task, .problem = q->problem,
-                                .stale = q->version != job->step};
+                                .stale = !q->logprobs || q->version != job->step};
     }
     return list;
 }
@@ -115,12 +115,9 @@ static int work(audit_job *job, rt_error *err)
 {
     rt_update_stats stats = {0};
     int rc = load_config(job, err);
-    if (rc == 0 && rt_config_adapters(&job->config) > 1)
-        rc = rt_fail(err, RT_ERR_USAGE, "%s trains %d adapters; an audit is of a run with one, or with all "
-                     "weights", job->run, rt_config_adapters(&job->config));
     if (rc != 0)
         return rc;
-    rc = rt_store_step(job->run, job->step, job->arena, &job->stored, err);
+    rc = rt_store_step(job->run, &job->config, job->step, job->arena, &job->stored, err);
     rc = rc ? rc : open_learner(job, err);
     rc = rc ? rc : train_again(job, &stats, err);
     if (job->learner)

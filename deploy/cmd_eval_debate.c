@@ -1,6 +1,7 @@
 /*
- * eval --method debate: agents of one model argue over held-out problems, in this process: a turn
- * is sampled as soon as what it quotes is there. What is measured is the library's (debate/debate.h).
+ * eval --method debate: agents of one model, each with its adapter where it has one, argue over held-out
+ * problems, in this process: a turn is sampled as soon as what it quotes is there. What is measured is the
+ * library's (debate/debate.h).
  */
 #include <jansson.h>
 #include <math.h>
@@ -10,7 +11,7 @@
 #include "debate/debate.h"
 #include "deploy/eval_session.h"
 
-#define NUMBER_ALONE 255 /* of an item's request: its answers without peers */
+enum { NUMBER_BITS = 16, NUMBER_ALONE = 0xffff }; /* of an item's request: its answers without peers */
 
 typedef struct options {
     eval_options common;
@@ -55,14 +56,26 @@ static uint64_t debate_id(int item)
     return UINT64_C(1) << 61 | (uint64_t)item << 8;
 }
 
+static int turns_of(const argument *a)
+{
+    return a->debate->agents * a->debate->rounds;
+}
+
+/* number: of a turn, behind the turns of a summary, or NUMBER_ALONE. */
 static int submit(arena_run *r, int item, int number, const rt_ids *ids, const uint64_t *trajectories,
                   int count, rt_error *err)
 {
     const eval_run *run = &r->session->run;
+    const argument *a = &r->arguments[item];
     rt_sampling sampling = eval_sampling(run, run->items[item].problem.task);
+    int agent = number == NUMBER_ALONE ? 0 : number % a->debate->agents, adapter = run->model->adapter;
+    if (adapter >= 0 && run->model->adapters->count > 1)
+        adapter += agent;
+    if (number != NUMBER_ALONE && number >= turns_of(a)) /* a summary is one piece of text */
+        sampling.delimiter = sampling.terminal = NULL;
     r->prompt_tokens += (int64_t)ids->count;
-    return rt_engine_submit(r->engine, (uint64_t)item << 8 | (uint64_t)number, ids->items,
-                            (int)ids->count, trajectories, count, 0, run->model->adapter, &sampling, err);
+    return rt_engine_submit(r->engine, (uint64_t)item << NUMBER_BITS | (uint64_t)number, ids->items,
+                            (int)ids->count, trajectories, count, 0, adapter, &sampling, err);
 }
 
 static int ask_turn(arena_run *r, int item, int round, int agent, rt_error *err)
@@ -76,6 +89,25 @@ static int ask_turn(arena_run *r, int item, int round, int agent, rt_error *err)
     a->asked[number] = true;
     if (rc == 0)
         rc = submit(r, item, number, &ids, &trajectory, 1, err);
+    rt_ids_free(&ids);
+    return rc;
+}
+
+/* A text that is too long to be condensed is not quoted, as in training. */
+static int ask_summary(arena_run *r, int item, int number, rt_error *err)
+{
+    argument *a = &r->arguments[item];
+    int round = number / a->debate->agents, agent = number % a->debate->agents;
+    uint64_t trajectory = a->debate->id + (uint64_t)(turns_of(a) + number);
+    rt_ids ids = {0};
+    int rc = rt_debate_summary_prompt(r->rules, a->debate, round, agent, &ids, err);
+    if (rc == 0) {
+        r->wanted++;
+        rc = submit(r, item, turns_of(a) + number, &ids, &trajectory, 1, err);
+    } else if (rc == RT_ERR_LIMIT) {
+        rt_debate_turn(a->debate, round, agent)->summary = "";
+        rc = 0;
+    }
     rt_ids_free(&ids);
     return rc;
 }
@@ -140,22 +172,36 @@ static void *keep(rt_arena *arena, const void *data, size_t bytes)
     return copy;
 }
 
+static int take_turn(arena_run *r, int item, int number, rt_error *err)
+{
+    const argument *a = &r->arguments[item];
+    const rt_turn *turn = &a->debate->turns[number];
+    bool last = number / a->debate->agents == a->debate->rounds - 1;
+    int rc = 0;
+    if (settings_of(r)->summaries && !last && turn->text_bytes > 0)
+        rc = ask_summary(r, item, number, err);
+    return rc != 0 ? rc : ask_ready(r, item, err);
+}
+
 static int take(arena_run *r, const rt_completion *c, rt_error *err)
 {
     eval_run *run = &r->session->run;
-    int item = (int)(c->request >> 8), number = (int)(c->request & 0xff);
+    int item = (int)(c->request >> NUMBER_BITS), number = (int)(c->request & NUMBER_ALONE);
     argument *a = &r->arguments[item];
     size_t count = (size_t)c->ids_count;
-    rt_turn alone = {0}, *turn = &alone;
+    int summary = number == NUMBER_ALONE ? -1 : number - turns_of(a);
+    rt_turn other = {0}, *turn = number < turns_of(a) ? &a->debate->turns[number] : &other;
     r->tokens += c->ids_count;
     r->done++;
-    if (number != NUMBER_ALONE)
-        turn = rt_debate_turn(a->debate, number / a->debate->agents, number % a->debate->agents);
     turn->trajectory = c->trajectory;
     turn->ids = keep(run->arena, c->ids, count * sizeof *c->ids);
     turn->logprobs = keep(run->arena, c->logprobs, count * sizeof *c->logprobs);
     turn->ids_count = c->ids_count;
     rt_turn_read(turn, run->model->tokenizer, a->debate->problem->grader, run->arena);
+    if (summary >= 0) {
+        a->debate->turns[summary].summary = turn->text;
+        return ask_ready(r, item, err);
+    }
     r->right += turn->answer &&
                 rt_answer_equal(a->debate->problem->grader, turn->answer, a->debate->problem->gold);
     if (number == NUMBER_ALONE) {
@@ -164,7 +210,7 @@ static int take(arena_run *r, const rt_completion *c, rt_error *err)
         return 0;
     }
     a->turns_left--;
-    return ask_ready(r, item, err);
+    return take_turn(r, item, number, err);
 }
 
 static int work(arena_run *r, rt_error *err)
@@ -279,6 +325,19 @@ static json_t *rounds_json(const arena_run *r)
     return list;
 }
 
+/* One hash an adapter, as a run's summary has them. */
+static json_t *adapter_hashes(const rt_adapters *adapters)
+{
+    json_t *list = json_array();
+    size_t bytes = rt_weights_bytes(adapters->weights) / (size_t)adapters->count;
+    for (int i = 0; i < adapters->count; i++) {
+        char hash[33];
+        rt_hash_hex(rt_hash((const uint8_t *)adapters->weights->data + (size_t)i * bytes, bytes), hash);
+        json_array_append_new(list, json_string(hash));
+    }
+    return list;
+}
+
 static void print_json(const arena_run *r)
 {
     const rt_debate_settings *settings = settings_of(r);
@@ -296,6 +355,8 @@ static void print_json(const arena_run *r)
     json_object_set_new(root, "debate_accuracy", proportion(m->right, m->debates));
     json_object_set_new(root, "single_accuracy", json_real(share(m->rounds[0].right, m->rounds[0].turns)));
     json_object_set_new(root, "agent_accuracy", agents);
+    if (r->session->model.adapters)
+        json_object_set_new(root, "adapter_hashes", adapter_hashes(r->session->model.adapters));
     json_object_set_new(root, "rounds", rounds_json(r));
     json_object_set_new(root, "agreement", agreement);
     json_object_set_new(root, "unparseable", json_integer(m->unparseable));
@@ -366,13 +427,15 @@ static int write_trace(const arena_run *r, rt_error *err)
         json_t *turns = json_array();
         for (int n = 0; n < a->debate->agents * a->debate->rounds; n++) {
             const rt_turn *turn = &a->debate->turns[n];
-            json_array_append_new(
-                turns, json_pack("{s:i, s:i, s:o, s:o, s:i}", "round", n / a->debate->agents, "agent",
-                                 n % a->debate->agents, "text",
-                                 cli_json_text(turn->text, turn->text_bytes), "answer",
-                                 turn->answer ? cli_json_text(turn->answer, strlen(turn->answer))
-                                              : json_null(),
-                                 "tokens", turn->ids_count));
+            json_t *said = json_pack("{s:i, s:i, s:o, s:o, s:i}", "round", n / a->debate->agents, "agent",
+                                     n % a->debate->agents, "text",
+                                     cli_json_text(turn->text, turn->text_bytes), "answer",
+                                     turn->answer ? cli_json_text(turn->answer, strlen(turn->answer))
+                                                  : json_null(),
+                                     "tokens", turn->ids_count);
+            if (turn->summary)
+                json_object_set_new(said, "summary", cli_json_text(turn->summary, strlen(turn->summary)));
+            json_array_append_new(turns, said);
         }
         const rt_problem *problem = a->debate->problem;
         json_t *line = json_pack("{s:o, s:o, s:o}", "prompt",
@@ -407,8 +470,17 @@ static int settle(const options *o, rt_config *config)
         settings->peers >= RT_AGENTS_MAX)
         return cli_usage("a debate has 2 to %d agents, 1 to %d rounds and at most %d peers", RT_AGENTS_MAX,
                          RT_ROUNDS_MAX, RT_AGENTS_MAX - 1);
-    if (settings->summaries)
-        return cli_usage("this method quotes whole answers; give --set algorithm.debate.summaries=false");
+    return 0;
+}
+
+static int check_adapters(const char *path, const eval_session *session, rt_error *err)
+{
+    int adapters = session->model.adapters ? session->model.adapters->count : 0;
+    int64_t agents = session->config.algorithm.debate.agents;
+    if (adapters > 1 && agents > adapters)
+        return rt_fail(err, RT_ERR_USAGE, "%s holds %d adapters, one an agent, and %lld agents are to argue; "
+                       "give --agents N with at most %d, or one of its adapter-K folders as MODEL", path,
+                       adapters, (long long)agents, adapters);
     return 0;
 }
 
@@ -420,6 +492,8 @@ static int evaluate(const char *path, const options *o)
     int rc = eval_session_open(&session, path, &o->common, &err), used = 0;
     if (rc == 0)
         used = settle(o, &session.config);
+    if (rc == 0 && used == 0)
+        rc = check_adapters(path, &session, &err);
     if (rc == 0 && used == 0) {
         session.run.k = (int)o->k;
         session.run.temperature = isnan(o->temperature) ? session.config.sampling.temperature
@@ -447,6 +521,7 @@ int cmd_eval_debate(int argc, char **argv)
     const char *path;
     int words;
     options o = {.common = EVAL_DEFAULTS, .k = 8, .temperature = NAN};
+    o.common.agents = true;
     const cli_option list[] = {
         {"--agents", OPTION_INTEGER, &o.agents, "M", "who argue (default algorithm.debate.agents, 3)"},
         {"--rounds", OPTION_INTEGER, &o.rounds, "R", "default algorithm.debate.rounds, 2"},

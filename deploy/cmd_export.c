@@ -145,20 +145,6 @@ static char *adapter_dir(const char *from, int k)
     return rt_peft_is(from) ? rt_strdup(from) : rt_format("%s/adapter-%d", from, k);
 }
 
-static int adapters_count(const char *from)
-{
-    int count = 0;
-    if (rt_peft_is(from))
-        return 1;
-    for (;; count++) {
-        char *dir = rt_format("%s/adapter-%d", from, count);
-        bool there = rt_peft_is(dir);
-        rt_free(dir);
-        if (!there)
-            return count;
-    }
-}
-
 /* The base the folder names, or the one said. */
 static int base_of(const job *j, const char *dir, rt_buf *base, rt_error *err)
 {
@@ -223,7 +209,7 @@ static int export_adapter(const job *j, const char *dir, const char *to, rt_erro
 
 static int export_adapters(const job *j, const char *from, rt_error *err)
 {
-    int count = adapters_count(from), rc = 0;
+    int count = cli_adapters_count(from), rc = 0;
     if (j->adapter >= count || (j->merge && count > 1 && j->adapter < 0))
         return rt_fail(err, RT_ERR_USAGE, "%s holds %d adapter%s; --adapter K names one, from 0 to %d",
                        j->path, count, count == 1 ? "" : "s", count - 1);
@@ -245,7 +231,7 @@ static int export(const job *j, rt_error *err)
     int rc = rt_model_resolve(j->path, &resolved, err);
     if (rc == 0)
         rc = check_target(j->to, resolved.data, j->force, err);
-    if (rc == 0 && adapters_count(resolved.data) > 0)
+    if (rc == 0 && cli_adapters_count(resolved.data) > 0)
         rc = export_adapters(j, resolved.data, err);
     else if (rc == 0 && (j->merge || j->adapter >= 0 || j->base))
         rc = rt_fail(err, RT_ERR_USAGE, "--merge, --adapter and --base are for adapters; %s is a whole "

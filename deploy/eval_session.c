@@ -52,8 +52,8 @@ int eval_session_open(eval_session *s, const char *path, const eval_options *o, 
     if (rc == 0)
         rc = rt_taskset_load(&s->tasks, &s->config, err);
     if (rc == 0)
-        rc = cli_model_open_adapter(&s->model, path, o->adapter, o->base, s->dtype, o->device,
-                                    o->threads, err);
+        rc = (o->agents ? cli_model_open_agents : cli_model_open_adapter)(
+            &s->model, path, o->adapter, o->base, s->dtype, o->device, o->threads, err);
     if (rc == 0)
         cli_model_hash(&s->model, s->weights_hash);
     s->limit = o->limit;

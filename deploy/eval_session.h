@@ -7,7 +7,7 @@
 typedef struct eval_options {
     const char *task, *data, *dtype, *device, *adapter, *base;
     int64_t limit, seed, slots, threads;
-    bool json;
+    bool json, agents; /* agents: each may have an adapter of its own */
     cli_sets sets;
 } eval_options;
 

@@ -242,8 +242,7 @@ static int step_adapters(rt_learner *learner, const rt_sequence *sequences, int 
             continue;
         rt_update_stats one;
         rt_learner_choose(learner, k);
-        /* a batch of one adapter is its caller's own memory, which an observer may point into */
-        rc = rt_learner_step_one(learner, n == count ? sequences : own, n, updates,
+        rc = rt_learner_step_one(learner, own, n, updates,
                                  *updates_done == 0 ? stop : NULL, &done, &one, err);
         learner->updates[k] = learner->optimizer.updates;
         *updates_done += done;

@@ -11,12 +11,29 @@ typedef struct audit {
     rt_arena *arena;
     const rt_learner *learner;
     const rt_sequence *sequences; // (count)
-    int count, updates;
+    int count, updates, adapters; /* updates: of each adapter; adapters: 1 where all weights are trained */
     float **mask, **logp, **g; // (count) of (prompt + response) each; g: d loss / d logp
     int32_t *update_of;        // (count)
-    float **grad;              // (updates) of the parameters
-    float *loss, *norm;        // (updates)
+    float **grad;              // (adapters × updates) of the parameters; 0 but for the adapter trained
+    float *loss, *norm;        // (adapters × updates)
 } audit;
+
+/* Updates are numbered on from adapter to adapter. */
+static int number_of(const audit *a, int update)
+{
+    return a->learner->adapter * a->updates + update;
+}
+
+/* What the learner works on may be a copy, of the same ids. */
+static size_t index_of(const audit *a, const rt_sequence *sequence)
+{
+    size_t index = 0;
+    while (a->sequences[index].ids != sequence->ids) {
+        index++;
+        RT_ASSERT(index < (size_t)a->count);
+    }
+    return index;
+}
 
 static void on_micro_batch(void *context, int update, const rt_sequence *const *sequences,
                            int count, const int32_t *first, const float *logp, const float *g)
@@ -25,8 +42,8 @@ static void on_micro_batch(void *context, int update, const rt_sequence *const *
     if (update >= a->updates) /* later epochs train the same sequences again */
         return;
     for (int i = 0; i < count; i++) {
-        size_t index = (size_t)(sequences[i] - a->sequences);
-        a->update_of[index] = update;
+        size_t index = index_of(a, sequences[i]);
+        a->update_of[index] = number_of(a, update);
         int t = sequences[i]->prompt_tokens + sequences[i]->suffix_start;
         for (int e = first[i]; e < first[i + 1]; e++, t++) {
             a->mask[index][t] = 1;
@@ -41,16 +58,16 @@ static void on_gradient(void *context, int update, const float *grad, size_t cou
     audit *a = context;
     if (update >= a->updates)
         return;
-    a->grad[update] = rt_arena_alloc(a->arena, count * sizeof(float));
-    memcpy(a->grad[update], grad, count * sizeof(float));
-    a->loss[update] = (float)loss;
-    a->norm[update] =
-        (float)sqrt(a->learner->ops->dot(a->learner->ops, grad, grad, count));
+    int number = number_of(a, update);
+    a->grad[number] = rt_arena_alloc(a->arena, count * sizeof(float));
+    memcpy(a->grad[number], grad, count * sizeof(float));
+    a->loss[number] = (float)loss;
+    a->norm[number] = (float)sqrt(a->learner->ops->dot(a->learner->ops, grad, grad, count));
 }
 
 static void prepare(audit *a)
 {
-    size_t n = (size_t)a->count;
+    size_t n = (size_t)a->count, numbers = (size_t)(a->adapters * a->updates);
     float ***lists[] = {&a->mask, &a->logp, &a->g};
     for (size_t k = 0; k < RT_COUNT(lists); k++) {
         *lists[k] = rt_arena_alloc(a->arena, n * sizeof(float *));
@@ -61,9 +78,9 @@ static void prepare(audit *a)
         }
     }
     a->update_of = rt_arena_alloc(a->arena, n * sizeof(int32_t));
-    a->grad = rt_arena_alloc(a->arena, (size_t)a->updates * sizeof(float *));
-    a->loss = rt_arena_alloc(a->arena, (size_t)a->updates * sizeof(float));
-    a->norm = rt_arena_alloc(a->arena, (size_t)a->updates * sizeof(float));
+    a->grad = rt_arena_alloc(a->arena, numbers * sizeof(float *));
+    a->loss = rt_arena_alloc(a->arena, numbers * sizeof(float));
+    a->norm = rt_arena_alloc(a->arena, numbers * sizeof(float));
 }
 
 /* ---- the file -------------------------------------------------------------------------------- */
@@ -110,25 +127,30 @@ static void add_sequence(const audit *a, int i, tensor_list *list)
     add(list, "dloss_dlogprob", i, RT_F32, n, 1, a->g[i]);
 }
 
-static void add_gradient(const audit *a, int update, tensor_list *list)
+/* An update moves the parameters of one adapter: one of `adapters` equal parts of all. */
+static void add_gradient(const audit *a, int number, tensor_list *list)
 {
     const rt_weights *weights = a->learner->master;
-    for (int i = 0; a->grad[update] && i < weights->tensors_count; i++) {
+    size_t part = weights->count / (size_t)a->adapters, first = part * (size_t)(number / a->updates);
+    for (int i = 0; a->grad[number] && i < weights->tensors_count; i++) {
         const rt_tensor *tensor = &weights->tensors[i];
         char name[128];
-        if (update == 0) {
+        if (tensor->offset < first || tensor->offset >= first + part) {
+            continue;
+        }
+        if (number == 0) {
             snprintf(name, sizeof name, "grad.%s", tensor->name);
         } else {
-            snprintf(name, sizeof name, "grad.%d.%s", update, tensor->name);
+            snprintf(name, sizeof name, "grad.%d.%s", number, tensor->name);
         }
-        add(list, name, -1, RT_F32, tensor->rows, tensor->cols, a->grad[update] + tensor->offset);
+        add(list, name, -1, RT_F32, tensor->rows, tensor->cols, a->grad[number] + tensor->offset);
     }
 }
 
 static int write_file(const audit *a, const char *path, const char *const *metadata, rt_error *err)
 {
-    size_t room = (size_t)a->count * 6 + 5 +
-                  (size_t)(a->updates * a->learner->master->tensors_count);
+    int numbers = a->adapters * a->updates;
+    size_t room = (size_t)a->count * 6 + 5 + (size_t)(a->updates * a->learner->master->tensors_count);
     tensor_list list = {.arena = a->arena,
                         .items = rt_arena_alloc(a->arena, room * sizeof *list.items)};
     for (int i = 0; i < a->count; i++) {
@@ -143,10 +165,10 @@ static int write_file(const audit *a, const char *path, const char *const *metad
     add(&list, "trajectory", -1, RT_I32, a->count, 2, trajectory); /* low and high words */
     add(&list, "temperature", -1, RT_F32, a->count, 1, temperature);
     add(&list, "update", -1, RT_I32, a->count, 1, a->update_of);
-    add(&list, "loss", -1, RT_F32, a->updates, 1, a->loss);
-    add(&list, "grad_norm", -1, RT_F32, a->updates, 1, a->norm);
-    for (int update = 0; update < a->updates; update++) {
-        add_gradient(a, update, &list);
+    add(&list, "loss", -1, RT_F32, numbers, 1, a->loss);
+    add(&list, "grad_norm", -1, RT_F32, numbers, 1, a->norm);
+    for (int number = 0; number < numbers; number++) {
+        add_gradient(a, number, &list);
     }
     return rt_safetensors_write(path, list.items, list.count, metadata, err);
 }
@@ -155,7 +177,8 @@ int rt_audit(rt_learner *learner, const rt_sequence *sequences, int count, int u
              const char *path, const char *const *metadata, rt_update_stats *stats, rt_error *err)
 {
     audit a = {.arena = rt_arena_new(1 << 20), .learner = learner, .sequences = sequences,
-               .count = count, .updates = updates};
+               .count = count, .updates = updates,
+               .adapters = learner->adapters ? learner->adapters->count : 1};
     prepare(&a);
     const rt_observer observer = {&a, on_micro_batch, on_gradient};
     int done = 0;

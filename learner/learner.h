@@ -160,9 +160,9 @@ int rt_learner_step(rt_learner *learner, const rt_sequence *sequences, int count
  * the call and must not change. */
 typedef struct rt_observer {
     void *context;
-    /* A micro-batch of update `update` (counted on over epochs): entries [first[i], first[i+1]) are
-     * the trained tokens of sequences[i], from its suffix_start on; g NULL: advantage 0, which adds
-     * no gradient. */
+    /* A micro-batch of update `update` (counted on over epochs, from 0 for each adapter; sequences may be
+     * copies with the same ids): entries [first[i], first[i+1]) are the trained tokens of sequences[i],
+     * from its suffix_start on; g NULL: advantage 0, which adds no gradient. */
     void (*micro_batch)(void *context, int update, const rt_sequence *const *sequences, int count,
                         const int32_t *first, const float *logp, const float *g);
     /* The update's whole gradient, before clipping. */

@@ -190,9 +190,21 @@ static void empty_completions(rt_engine *e, uint64_t request, const uint64_t *tr
 
 static void request_add(rt_engine *e, rt_request *r)
 {
-    *e->tail = r;
-    e->tail = &r->next;
+    rt_request **place = e->tail;
+    if (e->by_trajectory)
+        for (place = &e->head; *place != NULL; place = &(*place)->next)
+            if ((*place)->node < 0 && (*place)->trajectories[0] > r->trajectories[0])
+                break;
+    r->next = *place;
+    *place = r;
+    if (r->next == NULL)
+        e->tail = &r->next;
     e->stats.waiting += r->count;
+}
+
+void rt_engine_order_by_trajectory(rt_engine *e)
+{
+    e->by_trajectory = true;
 }
 
 int rt_engine_submit(rt_engine *e, uint64_t request, const int32_t *prefix, int prefix_count,

@@ -49,14 +49,14 @@ struct rt_engine {
     const rt_tokenizer *tokenizer;
     rt_forest *forest;
     rt_prefix_index index;
-    bool cached;
+    bool cached, by_trajectory;
     int idle_max;             /* pages held that nothing running uses */
     int32_t *match_table;     /* pages of a context */
     rt_sampler sampler;
     rt_slot *slots;
     int slots_count, active;
     int *slots_free, slots_free_count;
-    rt_request *head, **tail; /* requests with completions not yet started, by submission */
+    rt_request *head, **tail; /* requests with completions not yet started; those admitted first */
     rt_completion *done;      /* ring */
     int done_first, done_count, done_capacity;
     rt_engine_stats stats;

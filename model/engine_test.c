@@ -464,6 +464,35 @@ static void test_cancel_and_new_weights(void **state)
     testing_close(&n);
 }
 
+/* What waits goes by its first trajectory where that is asked for, behind what has begun. */
+static void test_order_of_what_waits(void **state)
+{
+    (void)state;
+    static const uint64_t came[] = {30, 20, 10, 5}, began[] = {10, 5, 20, 30};
+    static const int32_t prefix[] = {1, 2, 3};
+    rt_arch arch = testing_arch(true);
+    testing_net n = testing_open(&arch, RT_F32, "cpu", 1, 3);
+    rt_engine *engine = engine_open(&n, NULL, 1, 0);
+    rt_engine_order_by_trajectory(engine);
+    rt_sampling sampling = plain(1, 4);
+    rt_error err = {0};
+    rt_completion c;
+    for (size_t i = 0; i < RT_COUNT(came); i++) {
+        if (i == 3)
+            assert_true(rt_engine_step(engine, &err) > 0);
+        assert_int_equal(rt_engine_submit(engine, i, prefix, 3, &came[i], 1, 0, -1, &sampling, &err), RT_OK);
+    }
+    for (size_t i = 0; i < RT_COUNT(began);) {
+        assert_true(rt_engine_step(engine, &err) >= 0);
+        for (; rt_engine_collect(engine, &c); i++) {
+            assert_int_equal(c.trajectory, began[i]);
+            rt_completion_free(&c);
+        }
+    }
+    rt_engine_free(&engine);
+    testing_close(&n);
+}
+
 static void test_broken_weights_are_an_error(void **state)
 {
     (void)state;
@@ -493,6 +522,7 @@ int main(void)
         cmocka_unit_test(test_ends_and_errors),
         cmocka_unit_test(test_eos_ends_and_is_kept),
         cmocka_unit_test(test_cancel_and_new_weights),
+        cmocka_unit_test(test_order_of_what_waits),
         cmocka_unit_test(test_broken_weights_are_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

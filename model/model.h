@@ -330,6 +330,9 @@ int rt_engine_step(rt_engine *engine, rt_error *err);
 bool rt_engine_collect(rt_engine *engine, rt_completion *completion);
 void rt_completion_free(rt_completion *completion);
 void rt_engine_cancel(rt_engine *engine, uint64_t request);
+/* What waits begins in ascending order of its first trajectory instead of as it came: of texts that go
+ * on, those begun first, whose prefix still lies computed. Results are the same bits. */
+void rt_engine_order_by_trajectory(rt_engine *engine);
 /* The cache of computed prefixes, on at first; off also drops it. Results are the same bits. */
 void rt_engine_set_cache(rt_engine *engine, bool on);
 /* Weights of the net have changed: drops every cached prefix. Call only with nothing active. */

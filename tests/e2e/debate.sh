@@ -109,7 +109,7 @@ recompute() { # name, options…
     python3 $check "$work/$name" || fail "$name"
 }
 debate=algorithm.debate
-recompute maca_sft --set algorithm.name=maca_sft --set $debate.vote=weighted
+recompute maca_sft --set algorithm.name=maca_sft --set $debate.vote=weighted --set learner.lr=1e-2
 recompute maca_kto --set algorithm.name=maca_kto --set $debate.context=none --set $debate.vote=strict
 recompute maca_grpo --set algorithm.name=maca_grpo --set algorithm.samples=4
 more "$(field "$work/maca_grpo.json" logprob.compared)" 0 "compared log-probs of new answers"
@@ -119,6 +119,32 @@ recompute scpo --set algorithm.name=scpo --set learner.lora.rank=0
 recompute previous --set $debate.context=previous --set $debate.rounds=3 --set $debate.agents=4 \
     --set $debate.peers=2 --set sampling.max_tokens=48 --set $debate.agreement_min=0.4
 recompute first --set $debate.context=first --set $debate.label=first_round --set $debate.adapters=shared
+
+# A step of debates trained once more, from texts and records alone, makes the recorded weights: the
+# run's last, of the adapters of each kind of record, and of all weights.
+audit() { # run
+    "$RETAKE" audit "$work/$1" --step 1 --to "$work/audit.safetensors" >"$work/audit.out" 2>&1
+    same $? 0 "audit of $1 ($(cat "$work/audit.out"))"
+    grep -q "as the run recorded them" "$work/audit.out" || fail "audit of $1: $(cat "$work/audit.out")"
+    same "$(sed -n 's/^weights \([0-9a-f]*\),.*/\1/p' "$work/audit.out")" \
+        "$(field "$work/$1.json" weights_hash)" "audit of $1: weights"
+    say "ok: audit of $1: $(sed 's/^.*: step/step/; q' "$work/audit.out")"
+}
+for name in maca_kto maca_grpo last_answers scpo previous first maca_sft; do
+    audit $name
+done
+python3 tests/oracles/audit_check.py "$work/audit.safetensors" || fail "audit of maca_sft"
+cp -r "$work/maca_kto" "$work/relabelled"
+python3 - "$work/relabelled/run.db" <<'END'
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("UPDATE records SET label = 1 - label WHERE id = "
+           "(SELECT min(id) FROM records WHERE debate_id >> 24 = 1)")
+db.commit()
+END
+"$RETAKE" audit "$work/relabelled" --step 1 --to "$work/audit.safetensors" >"$work/audit.out" 2>&1
+same $? 1 "exit code of an audit of another label ($(cat "$work/audit.out"))"
+grep -q "NOT what the run recorded" "$work/audit.out" || fail "another label: $(cat "$work/audit.out")"
 
 # The check can fail: one row that says something else is found.
 tamper() { # what, run, SQL
@@ -262,4 +288,40 @@ for d in debates:
 figure = json.load(open(sys.argv[2]))["debate_accuracy"]
 sys.exit(len(debates) != 20 or figure["count"] != 20 or round(20 * figure["value"]) != right)
 END
+# Agent a speaks with adapter a: its first answers are those of a debate where all speak with that one.
+spoken() { # name, model, options… → JSON
+    name=$1 model=$2
+    shift 2
+    "$RETAKE" eval "$model" --method debate --limit 6 --k 1 --json "$@" --trace "$work/$name.jsonl" \
+        >"$work/$name.json" 2>"$work/$name.err" || fail "eval of $model: $(cat "$work/$name.err")"
+}
+agents=$work/maca_sft/checkpoints/step-000002
+spoken all "$work/maca_sft"
+same "$(field "$work/all.json" adapter_hashes)" "$(field "$work/maca_sft.json" adapter_hashes)" "adapters"
+for agent in 0 1 2; do
+    spoken "only-$agent" "$agents/adapter-$agent" --task chain --set sampling.max_tokens=96
+done
+refused eval-agents 2 "holds 3 adapters, one an agent, and 4 agents" -- \
+    "$RETAKE" eval "$work/maca_sft" --method debate --agents 4
+# Summaries are made and read; slots change nothing there either.
+for slots in 64 2; do
+    spoken "short-$slots" "$work/short" --slots $slots --set tasks.0.eval_share=1
+done
+spoken whole "$work/short" --set tasks.0.eval_share=1 --set $debate.summaries=false
+python3 - "$work" <<'END' || fail "adapters or summaries of an evaluation"
+import json, sys
+read = lambda name: [json.loads(line)["turns"] for line in open(f"{sys.argv[1]}/{name}.jsonl")]
+first = lambda debates, agent: [t["text"] for d in debates for t in d if (t["round"], t["agent"]) == (0, agent)]
+everyone, alone = read("all"), [read(f"only-{agent}") for agent in range(3)]
+own = [[first(everyone, a) == first(alone[b], a) for b in range(3)] for a in range(3)]
+assert own == [[a == b for b in range(3)] for a in range(3)], own
+wide, whole = read("short-64"), read("whole")
+assert wide == read("short-2"), "slots change a debate with summaries"
+said = [t for d in wide for t in d]
+last = max(t["round"] for t in said)
+assert all(("summary" in t) == (t["round"] < last and t["text"] != "") for t in said)
+assert any(t.get("summary") for t in said) and not any("summary" in t for d in whole for t in d)
+assert [first(wide, a) for a in range(3)] == [first(whole, a) for a in range(3)] and wide != whole
+END
+say "ok: eval --method debate: an adapter an agent, summaries"
 say "ok: eval --method debate"

@@ -127,6 +127,8 @@ def main():
     update_of = tensors["update"]
     for update in range(max(update_of) + 1):
         members = [i for i, u in enumerate(update_of) if u == update]
+        if not members:  # of an adapter that had nothing to learn
+            continue
         check_update(update, members, tensors, settings)
         check_norm(update, tensors)
     if len(sys.argv) > 2:
