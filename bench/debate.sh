@@ -6,8 +6,8 @@
 #   sh bench/debate.sh            about 25 minutes on two cores: 3 regimes, 6 methods, 5 seeds
 #   sh bench/debate.sh tune       chooses learning rates on seeds of its own → bench/debate/rates.txt
 #   sh bench/debate.sh tables     the tables and plots of what is there
-#   sh bench/debate.sh barrier    tokens a second: turns as soon as they can begin, against a barrier a round;
-#                                about half an hour with SmolLM2 (sh deploy/models/get.sh smollm2), else a minute
+#   sh bench/debate.sh barrier    tokens a second: turns as soon as they can begin, against a barrier a round; on
+#                                idle cores two minutes, with SmolLM2 (deploy/models/get.sh) about twenty more
 # --to DIR: where everything goes (runs/debate). --docs: writes tables and plots into docs/.
 # --data FILE: svamp.json, for barrier (../shared/data/svamp.json).
 # --regimes, --methods, --seeds "A B …": only a part.
@@ -178,6 +178,7 @@ barriers() {
     for file in deploy/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "$data"; do
         [ -f "$file" ] || { echo "SmolLM2 is not measured: there is no $file"; return; }
     done
+    real 2 1 2 2
     real 4 1 2 2
     real 4 2 1 2
 }
