@@ -13,7 +13,8 @@ typedef struct moments {
 
 typedef struct class_sums {
     /* of the optimizer step at work */
-    float *sum[2];  // (count) by half of the prompts; [1] only with halves; NULL: none yet
+    float *sum[2];  // (count) by half of the prompts; [1] only with halves
+    bool used[2];   /* they hold something */
     double self, self_block; /* Σ |g|² */
     int prompts[2], live;
     /* over the optimizer steps so far, numerators and denominators apart */
@@ -86,9 +87,7 @@ void rt_accounts_begin(rt_accounts *a, size_t skip)
     memset(a->seen, 0, a->span.count * sizeof(float));
     for (int k = 0; k < RT_CLASSES_MAX; k++) {
         class_sums *c = &a->classes[k];
-        for (int half = 0; half < 2; half++)
-            if (c->sum[half])
-                memset(c->sum[half], 0, a->span.count * sizeof(float));
+        c->used[0] = c->used[1] = false;
         c->self = c->self_block = 0;
         c->prompts[0] = c->prompts[1] = c->live = 0;
     }
@@ -97,13 +96,14 @@ void rt_accounts_begin(rt_accounts *a, size_t skip)
 /* ---- looking --------------------------------------------------------------------------------- */
 
 /* Elements [from, to) of the span, which are all of one kind. */
-static double look_at(rt_accounts *a, float *sum, const float *grad, size_t from, size_t to)
+static double look_at(rt_accounts *a, class_sums *c, int of, const float *grad, size_t from, size_t to)
 {
     const rt_account_span *s = &a->span;
     size_t place = s->at + a->skip + from;
     bool more = s->more && place >= s->more_at && place < s->more_at + s->more_count;
     return to <= from ? 0
-                      : a->ops->change(a->ops, sum + from, a->seen + from, grad + place,
+                      : a->ops->change(a->ops, c->sum[of] + from, !c->used[of], a->seen + from,
+                                       grad + place,
                                        more ? s->more + (place - s->more_at) : NULL, to - from);
 }
 
@@ -126,12 +126,13 @@ void rt_accounts_look(rt_accounts *a, int class, int half, double advantage, con
     size_t more_from = s->more ? before(s, begin, s->more_at) : 0;
     size_t more_to = s->more ? before(s, begin, s->more_at + s->more_count) : 0;
     size_t block_to = s->block + s->block_count;
-    double squares = look_at(a, c->sum[of], grad, 0, more_from);
-    squares += look_at(a, c->sum[of], grad, more_from, more_to);
-    squares += look_at(a, c->sum[of], grad, more_to, s->block);
-    double block = look_at(a, c->sum[of], grad, s->block, block_to);
-    squares += look_at(a, c->sum[of], grad, block_to, s->count);
+    double squares = look_at(a, c, of, grad, 0, more_from);
+    squares += look_at(a, c, of, grad, more_from, more_to);
+    squares += look_at(a, c, of, grad, more_to, s->block);
+    double block = look_at(a, c, of, grad, s->block, block_to);
+    squares += look_at(a, c, of, grad, block_to, s->count);
     squares += block;
+    c->used[of] = true;
     c->self += squares;
     c->self_block += block;
     c->prompts[half]++;
@@ -154,60 +155,59 @@ void rt_accounts_flat(rt_accounts *a, int class, int half, double advantage)
 
 /* ---- the end of an optimizer step ------------------------------------------------------------- */
 
-static double product(const rt_accounts *a, const float *x, const float *y)
+/* What there is of sums: one vector a class, two with halves. */
+typedef struct vectors {
+    const float *at[RT_GRAM_MAX];
+    int class[RT_GRAM_MAX], half[RT_GRAM_MAX], count;
+} vectors;
+
+static vectors list_sums(const rt_accounts *a)
 {
-    return x && y ? a->ops->dot(a->ops, x, y, a->span.count) : 0;
+    vectors v = {0};
+    for (int k = 0; k < RT_CLASSES_MAX; k++)
+        for (int half = 0; half < 2; half++)
+            if (a->classes[k].used[half]) {
+                v.at[v.count] = a->classes[k].sum[half];
+                v.class[v.count] = k;
+                v.half[v.count++] = half;
+            }
+    return v;
 }
 
-/* Elements [from, from + count) of the sums of two classes. */
-static double product_part(const rt_accounts *a, int i, int j, size_t from, size_t count)
+/* Products over elements [from, to), added to those of the classes and of each class's halves. */
+static void add_products(rt_accounts *a, const vectors *v, size_t from, size_t to, double *gram,
+                         double *halves)
 {
-    const class_sums *x = &a->classes[i], *y = &a->classes[j];
-    double sum = 0;
-    for (int p = 0; p < 2; p++)
-        for (int q = 0; q < 2; q++)
-            if (x->sum[p] && y->sum[q])
-                sum += a->ops->dot(a->ops, x->sum[p] + from, y->sum[q] + from, count);
-    return sum;
+    double part[RT_GRAM_MAX * RT_GRAM_MAX];
+    const float *at[RT_GRAM_MAX];
+    if (to <= from || v->count == 0)
+        return;
+    for (int i = 0; i < v->count; i++)
+        at[i] = v->at[i] + from;
+    a->ops->gram(a->ops, part, at, v->count, to - from);
+    for (int i = 0; i < v->count; i++)
+        for (int j = 0; j < v->count; j++) {
+            double value = part[i * v->count + j];
+            gram[v->class[i] * RT_CLASSES_MAX + v->class[j]] += value;
+            if (v->class[i] == v->class[j] && v->half[i] < v->half[j])
+                halves[v->class[i]] += value;
+        }
 }
 
-/* Part by part, so that each is read from memory once for all products. */
-static void products(const rt_accounts *a, double *gram)
-{
-    enum { PART = 4096 };
-    memset(gram, 0, RT_CLASSES_MAX * RT_CLASSES_MAX * sizeof *gram);
-    for (size_t from = 0; from < a->span.count; from += PART)
-        for (int i = 0; i < RT_CLASSES_MAX; i++)
-            for (int j = 0; j <= i && a->classes[i].live > 0; j++)
-                if (a->classes[j].live > 0)
-                    gram[i * RT_CLASSES_MAX + j] +=
-                        product_part(a, i, j, from, RT_MIN((size_t)PART, a->span.count - from));
-}
-
-static double square_block(const rt_accounts *a, const class_sums *c)
-{
-    size_t at = a->span.block, count = a->span.block_count;
-    double sum = 0;
-    for (int p = 0; p < 2; p++)
-        for (int q = 0; q < 2; q++)
-            if (count > 0 && c->sum[p] && c->sum[q])
-                sum += a->ops->dot(a->ops, c->sum[p] + at, c->sum[q] + at, count);
-    return sum;
-}
-
-static void end_class(const rt_accounts *a, class_sums *c, double own, double units)
+static void end_class(const rt_accounts *a, class_sums *c, double own, double own_block,
+                      double halves, double units)
 {
     double n = c->prompts[0] + c->prompts[1], scale = units * units;
     if (n == 0)
         return;
     c->cross += scale * (own - c->self);
-    c->cross_block += scale * (square_block(a, c) - c->self_block);
+    c->cross_block += scale * (own_block - c->self_block);
     c->pairs += n * (n - 1);
     c->live_pairs += (double)c->live * (c->live - 1);
     c->naive += scale * own / (n * n);
     c->naive_steps++;
     if (a->halves) {
-        c->halves += scale * product(a, c->sum[0], c->sum[1]);
+        c->halves += scale * halves;
         c->halves_pairs += (double)c->prompts[0] * c->prompts[1];
     }
     c->all_prompts += (int64_t)n;
@@ -217,17 +217,21 @@ static void end_class(const rt_accounts *a, class_sums *c, double own, double un
 
 void rt_accounts_end(rt_accounts *a, int units, double *gram)
 {
-    double total = 0;
-    products(a, gram);
-    for (int i = 0; i < RT_CLASSES_MAX; i++)
-        for (int j = 0; j <= i; j++) {
-            double value = gram[i * RT_CLASSES_MAX + j];
-            gram[j * RT_CLASSES_MAX + i] = value;
-            total += i == j ? value : 2 * value;
-        }
+    enum { SQUARE = RT_CLASSES_MAX * RT_CLASSES_MAX };
+    double block[SQUARE] = {0}, halves[RT_CLASSES_MAX] = {0}, total = 0;
+    const vectors v = list_sums(a);
+    size_t block_to = a->span.block + a->span.block_count;
+    memset(gram, 0, SQUARE * sizeof *gram);
+    add_products(a, &v, 0, a->span.block, gram, halves);
+    add_products(a, &v, a->span.block, block_to, block, halves);
+    add_products(a, &v, block_to, a->span.count, gram, halves);
+    for (int i = 0; i < SQUARE; i++) {
+        gram[i] += block[i];
+        total += gram[i];
+    }
     for (int i = 0; i < RT_CLASSES_MAX; i++) {
         class_sums *c = &a->classes[i];
-        end_class(a, c, gram[i * RT_CLASSES_MAX + i], units);
+        end_class(a, c, gram[i * RT_CLASSES_MAX + i], block[i * RT_CLASSES_MAX + i], halves[i], units);
         for (int j = 0; j < RT_CLASSES_MAX; j++) {
             c->with_total += gram[i * RT_CLASSES_MAX + j];
             c->products[j] += gram[i * RT_CLASSES_MAX + j];
@@ -240,7 +244,7 @@ void rt_accounts_combine(const rt_accounts *a, const double *weight, float *grad
 {
     for (int k = 0; k < RT_CLASSES_MAX; k++)
         for (int half = 0; half < 2; half++)
-            if (a->classes[k].sum[half])
+            if (a->classes[k].used[half])
                 a->ops->axpy(a->ops, grad, (float)weight[k], a->classes[k].sum[half],
                              a->span.count);
 }

@@ -92,6 +92,7 @@ void GLUE(GLUE(GLUE(rt_cpu_fill_, RT_ISA), _), RT_TEAM)(rt_ops *ops)
     ops->logprob_backward = cpu_logprob_backward;
     ops->axpy = cpu_axpy;
     ops->dot = cpu_dot;
+    ops->gram = cpu_gram;
     ops->change = cpu_change;
     ops->adamw = cpu_adamw;
 }

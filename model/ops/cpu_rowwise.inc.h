@@ -276,8 +276,9 @@ static double dot_run(const float *a, const float *b, size_t count)
 }
 
 /* n elements, at most 16, into lanes; a constant n makes vectors of these loops. */
-static inline void change_lanes(float *restrict sum, float *restrict seen, const float *restrict now,
-                                const float *restrict more, double *restrict lanes, size_t n)
+static inline void change_lanes(float *restrict sum, bool fresh, float *restrict seen,
+                                const float *restrict now, const float *restrict more,
+                                double *restrict lanes, size_t n)
 {
     float value[16], change[16];
     for (size_t j = 0; j < n; j++)
@@ -287,22 +288,65 @@ static inline void change_lanes(float *restrict sum, float *restrict seen, const
             value[j] += more[j];
     for (size_t j = 0; j < n; j++) {
         change[j] = value[j] - seen[j];
-        sum[j] += change[j];
         seen[j] = value[j];
     }
+    for (size_t j = 0; j < n; j++)
+        sum[j] = fresh ? change[j] : sum[j] + change[j];
     for (size_t j = 0; j < n; j++)
         lanes[j] += (double)change[j] * (double)change[j];
 }
 
-static double change_run(float *sum, float *seen, const float *now, const float *more, size_t count)
+static double change_run(float *sum, bool fresh, float *seen, const float *now, const float *more,
+                         size_t count)
 {
     double lanes[16] = {0};
     size_t i = 0;
     for (; i + 16 <= count; i += 16)
-        change_lanes(sum + i, seen + i, now + i, more ? more + i : NULL, lanes, 16);
+        change_lanes(sum + i, fresh, seen + i, now + i, more ? more + i : NULL, lanes, 16);
     if (i < count)
-        change_lanes(sum + i, seen + i, now + i, more ? more + i : NULL, lanes, count - i);
+        change_lanes(sum + i, fresh, seen + i, now + i, more ? more + i : NULL, lanes, count - i);
     return lanes_sum(lanes);
+}
+
+enum { GRAM_PIECE = 256 };
+
+static void widen(double *restrict to, const float *restrict from, size_t count)
+{
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16)
+        for (size_t j = 0; j < 16; j++)
+            to[i + j] = (double)from[i + j];
+    for (; i < count; i++)
+        to[i] = (double)from[i];
+}
+
+static double wide_dot(const double *a, const double *b, size_t count)
+{
+    double lanes[16] = {0};
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16)
+        for (size_t j = 0; j < 16; j++)
+            lanes[j] += a[i + j] * b[i + j];
+    for (; i < count; i++)
+        lanes[i % 16] += a[i] * b[i];
+    return lanes_sum(lanes);
+}
+
+/* Each element is widened once for all of its products. sums: lower half of (vectors, vectors). */
+static void gram_run(double *sums, const float *const *vectors, int vectors_count, size_t from,
+                     size_t count)
+{
+    double wide[RT_GRAM_MAX][GRAM_PIECE];
+    memset(sums, 0, sizeof(double) * (size_t)(vectors_count * vectors_count));
+    for (size_t at = 0; at < count; at += GRAM_PIECE) {
+        size_t n = RT_MIN((size_t)GRAM_PIECE, count - at);
+        for (int i = 0; i < vectors_count; i++) {
+            const float *x = vectors[i] + from + at;
+            widen(wide[i], x, n);
+            for (int j = 0; j <= i; j++)
+                sums[i * vectors_count + j] += wide_dot(wide[i], wide[j], n);
+        }
+    }
 }
 
 static double runs_sum(const double *sums, int64_t runs)
@@ -326,8 +370,32 @@ static double cpu_dot(rt_ops *ops, const float *a, const float *b, size_t count)
     return runs_sum(sums, runs);
 }
 
-static double cpu_change(rt_ops *ops, float *sum, float *seen, const float *now, const float *more,
-                         size_t count)
+static void cpu_gram(rt_ops *ops, double *gram, const float *const *vectors, int count,
+                     size_t elements)
+{
+    RT_ASSERT(count <= RT_GRAM_MAX);
+    int64_t runs = (int64_t)((elements + RUN - 1) / RUN);
+    size_t square = (size_t)(count * count);
+    int threads = threads_for(ops, (double)elements / 8 * count);
+    double *sums = rt_host_scratch(ops, ((size_t)runs * square + 1) * sizeof(double));
+    PARALLEL_FOR(threads)
+    for (int64_t run = 0; run < runs; run++) {
+        size_t from = (size_t)run * RUN;
+        gram_run(sums + (size_t)run * square, vectors, count, from,
+                 RT_MIN((size_t)RUN, elements - from));
+    }
+    memset(gram, 0, square * sizeof(double));
+    for (int64_t run = 0; run < runs; run++)
+        for (int i = 0; i < count; i++)
+            for (int j = 0; j <= i; j++)
+                gram[i * count + j] += sums[(size_t)run * square + (size_t)(i * count + j)];
+    for (int i = 0; i < count; i++)
+        for (int j = i + 1; j < count; j++)
+            gram[i * count + j] = gram[j * count + i];
+}
+
+static double cpu_change(rt_ops *ops, float *sum, bool fresh, float *seen, const float *now,
+                         const float *more, size_t count)
 {
     int64_t runs = (int64_t)((count + RUN - 1) / RUN);
     int threads = threads_for(ops, (double)count / 2);
@@ -335,7 +403,7 @@ static double cpu_change(rt_ops *ops, float *sum, float *seen, const float *now,
     PARALLEL_FOR(threads)
     for (int64_t run = 0; run < runs; run++) {
         size_t at = (size_t)run * RUN;
-        sums[run] = change_run(sum + at, seen + at, now + at, more ? more + at : NULL,
+        sums[run] = change_run(sum + at, fresh, seen + at, now + at, more ? more + at : NULL,
                                RT_MIN((size_t)RUN, count - at));
     }
     return runs_sum(sums, runs);

@@ -25,6 +25,7 @@ extern "C" {
 #endif
 
 #define RT_PAGE 16 /* positions in a K/V page; page p holds absolute positions 16p … 16p+15 */
+#define RT_GRAM_MAX 32 /* vectors of one call of gram */
 
 /* A weight matrix W (N, K) (Hugging Face order: outputs × inputs) made ready for matmul. */
 typedef struct rt_packed rt_packed;
@@ -140,10 +141,14 @@ typedef struct rt_ops {
 
     /* Σ a·b in double, one fixed order whatever the thread count. */
     double (*dot)(struct rt_ops *ops, const float *a, const float *b, size_t count);
+    /* gram (vectors, vectors) = their products with each other, as of dot up to the order of sums;
+     * at most RT_GRAM_MAX vectors. */
+    void (*gram)(struct rt_ops *ops, double *gram, const float *const *vectors, int count,
+                 size_t elements);
     /* What was added to a running vector since the last look: with v = now + more (more NULL: now),
-     * sum += v − seen, seen = v. Returns Σ (v − seen)², in the order of dot. */
-    double (*change)(struct rt_ops *ops, float *sum, float *seen, const float *now, const float *more,
-                     size_t count);
+     * sum += v − seen (fresh: sum = v − seen), seen = v. Returns Σ (v − seen)², in the order of dot. */
+    double (*change)(struct rt_ops *ops, float *sum, bool fresh, float *seen, const float *now,
+                     const float *more, size_t count);
     /* AdamW (Loshchilov & Hutter 2019): g·grad_scale, decoupled decay; bias corrections given. */
     void (*adamw)(struct rt_ops *ops, float *w, float *m, float *v, const float *g, size_t count,
                   float grad_scale, float lr, float beta1, float beta2, float eps,

@@ -9,7 +9,7 @@ static const char *const names[R_COUNT] = {
     "rstd", "rmsnorm_backward dx", "rmsnorm_backward dw", "rope", "attention", "attention stats",
     "attention_backward dq", "attention_backward dkv", "kv_gather k", "kv_gather v", "swiglu",
     "swiglu_backward", "swiglu_backward y", "add", "axpy", "multiply", "logprob", "lse", "logprob_backward",
-    "adamw w", "adamw m", "adamw v", "dot", "change", "change sum",
+    "adamw w", "adamw m", "adamw v", "dot", "gram", "change", "change sum",
     "change seen"};
 
 static void assert_same(const record *a, const record *b, const char *what, int number)

@@ -34,7 +34,7 @@ enum result {
     R_MATMUL, R_MATMUL_ADD, R_DX, R_DW, R_EMBED, R_DTABLE, R_NORM, R_RSTD, R_NORM_DX, R_NORM_DW,
     R_ROPE, R_ATTENTION, R_STATS, R_DQ, R_DKV, R_GATHER_K, R_GATHER_V, R_SWIGLU, R_SWIGLU_DX,
     R_SWIGLU_Y, R_ADD, R_AXPY, R_MULTIPLY, R_LOGPROB, R_LSE, R_DLOGITS, R_ADAM_W, R_ADAM_M,
-    R_ADAM_V, R_DOT, R_CHANGE, R_CHANGE_SUM, R_CHANGE_SEEN, R_COUNT
+    R_ADAM_V, R_DOT, R_GRAM, R_CHANGE, R_CHANGE_SUM, R_CHANGE_SEEN, R_COUNT
 };
 
 typedef struct record {
@@ -137,7 +137,7 @@ static inline record *record_new(const world *w)
         [R_SWIGLU] = rows * f, [R_SWIGLU_DX] = rows * f * 2, [R_SWIGLU_Y] = rows * f,
         [R_ADD] = rows * d, [R_AXPY] = rows * d, [R_MULTIPLY] = rows * d, [R_LOGPROB] = rows,
         [R_LSE] = rows, [R_DLOGITS] = rows * v,
-        [R_ADAM_W] = rows * d, [R_ADAM_M] = rows * d, [R_ADAM_V] = rows * d, [R_DOT] = 2,
+        [R_ADAM_W] = rows * d, [R_ADAM_M] = rows * d, [R_ADAM_V] = rows * d, [R_DOT] = 2, [R_GRAM] = 2 * 9,
         [R_CHANGE] = 2, [R_CHANGE_SUM] = rows * d, [R_CHANGE_SEEN] = rows * d};
     for (int i = 0; i < R_COUNT; i++) {
         to->count[i] = counts[i];
@@ -238,9 +238,13 @@ static inline record *world_run(rt_ops *ops, const world *w, int piece)
     size_t all = (size_t)(WORLD_ROWS * w->d);
     double dot = ops->dot(ops, w->x, w->dy, all), change = 0;
     memcpy(to->data[R_DOT], &dot, sizeof dot);
-    for (int look = 0; look < 2; look++)
-        change += ops->change(ops, to->data[R_CHANGE_SUM], to->data[R_CHANGE_SEEN], w->x,
-                              look ? w->dy : NULL, all);
+    const float *vectors[3] = {w->x, w->dy, w->x};
+    double gram[9];
+    ops->gram(ops, gram, vectors, 3, all);
+    memcpy(to->data[R_GRAM], gram, sizeof gram);
+    for (int look = 0; look < 3; look++)
+        change += ops->change(ops, to->data[R_CHANGE_SUM], look == 1, to->data[R_CHANGE_SEEN],
+                              look == 2 ? w->dy : w->x, look ? w->dy : NULL, all);
     memcpy(to->data[R_CHANGE], &change, sizeof change);
     ops->packed_free(ops, matrix);
     ops->packed_free(ops, table);

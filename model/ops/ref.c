@@ -257,14 +257,21 @@ static double ref_dot(rt_ops *ops, const float *a, const float *b, size_t count)
     return sum;
 }
 
-static double ref_change(rt_ops *ops, float *sum, float *seen, const float *now, const float *more,
-                         size_t count)
+static void ref_gram(rt_ops *ops, double *gram, const float *const *vectors, int count, size_t elements)
+{
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < count; j++)
+            gram[i * count + j] = ref_dot(ops, vectors[i], vectors[j], elements);
+}
+
+static double ref_change(rt_ops *ops, float *sum, bool fresh, float *seen, const float *now,
+                         const float *more, size_t count)
 {
     (void)ops;
     double squares = 0;
     for (size_t i = 0; i < count; i++) {
         float value = more ? now[i] + more[i] : now[i], change = value - seen[i];
-        sum[i] += change;
+        sum[i] = fresh ? change : sum[i] + change;
         seen[i] = value;
         squares += (double)change * (double)change;
     }
@@ -309,6 +316,7 @@ void rt_ref_fill(rt_ops *ops)
     ops->logprob_backward = ref_logprob_backward;
     ops->axpy = ref_axpy;
     ops->dot = ref_dot;
+    ops->gram = ref_gram;
     ops->change = ref_change;
     ops->adamw = ref_adamw;
     rt_ref_fill_attention(ops);
