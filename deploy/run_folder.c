@@ -128,6 +128,16 @@ int run_folder_lock(const char *dir, int *lock, rt_error *err)
     return rc;
 }
 
+/* Matmuls of a narrow model are too short for a team: two threads train one of width 96 slower than
+ * one thread does (docs/speed.md). A model that can't be read is told of later, by who needs it. */
+static bool narrow(const rt_config *config)
+{
+    enum { WIDTH_MAX = 128 };
+    rt_arch arch;
+    rt_error unused;
+    return rt_arch_load(&arch, config->model.path, &unused) == 0 && arch.d <= WIDTH_MAX;
+}
+
 void run_threads_decide(rt_config *config)
 {
     cpu_set_t set;
@@ -137,7 +147,7 @@ void run_threads_decide(rt_config *config)
     int64_t learner = together ? RT_MAX(cores / 2, 1) : cores;
     int64_t rest = together ? RT_MAX(cores - learner, 1) : cores;
     if (config->learner.threads == 0)
-        config->learner.threads = learner;
+        config->learner.threads = narrow(config) ? 1 : learner;
     if (config->actors.threads == 0)
         config->actors.threads = RT_MAX(rest / actors, 1);
 }
