@@ -215,9 +215,9 @@ static float *grad_of_trees(testing_net *n, bool recompute, int parts, batch *b)
 static void test_cut_between_trees_same_bits(void **state)
 {
     (void)state;
-    for (int variant = 0; variant < 8; variant++) {
+    for (int variant = 0; variant < 4; variant++) {
         rt_arch arch = testing_arch(variant & 1);
-        testing_net n = testing_open(&arch, RT_F32, "cpu", variant & 4 ? 2 : 1, 3);
+        testing_net n = testing_open(&arch, RT_F32, "cpu", variant == 1 || variant == 2 ? 2 : 1, 3);
         size_t bytes = (n.weights->count + 94 * (size_t)arch.d) * sizeof(float);
         batch whole, cut;
         float *want = grad_of_trees(&n, variant & 2, 1, &whole);
