@@ -12,7 +12,8 @@ function(rt_component name)
     rt_fuzzers(rt_${name} ${fuzzers})
 endfunction()
 
-# rt_tests(LIBRARY files…): the tests of a library; exit code 77 means skipped.
+# rt_tests(LIBRARY files…): the tests of a library; exit code 77 means skipped. Those of libraries that
+# only compute may run beside others (ctest -j), those with sockets, processes and limits run alone.
 function(rt_tests library)
     if(NOT cmocka_FOUND)
         return()
@@ -23,6 +24,9 @@ function(rt_tests library)
         target_link_libraries(${test} PRIVATE ${library} PkgConfig::cmocka)
         add_test(NAME ${test} COMMAND ${test} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
         set_tests_properties(${test} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+        if(NOT library MATCHES "^rt_(base|model|learner|debate)$")
+            set_tests_properties(${test} PROPERTIES RUN_SERIAL TRUE)
+        endif()
     endforeach()
 endfunction()
 

@@ -54,7 +54,7 @@ if [ "${1:-}" != quick ]; then
     say "build: clang, ASan + UBSan, fuzz targets"
     if build fuzz; then
         say "unit tests under ASan + UBSan"
-        run_tests fuzz -LE e2e
+        run_tests fuzz -LE e2e -j 2
         say "fuzz targets, 5 s each"
         for target in build/fuzz/bin/*_fuzz; do
             work=$(mktemp -d)
