@@ -11,7 +11,7 @@ typedef int rename_fn(const char *, const char *);
 int rename(const char *from, const char *to)
 {
     const char *late = getenv("LATE");
-    for (int i = 0; late && strstr(to, "summary.json") && access(late, F_OK) == 0 && i < 1000; i++)
+    for (int i = 0; late && strstr(to, "summary.json") && access(late, F_OK) == 0 && i < 3000; i++)
         usleep(10000);
     rename_fn *real = NULL;
     *(void **)&real = dlsym(RTLD_NEXT, "rename");

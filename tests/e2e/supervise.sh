@@ -45,7 +45,13 @@ say "ok: broken checkpoint: $(tail -1 "$work/broken.err")"
 LATE_SUMMARY=${LATE_SUMMARY:-$root/build/release/tests/liblate_summary.so}
 touch "$work/held"
 LATE=$work/held LD_PRELOAD=$LATE_SUMMARY start late --set actors.count=1 --set steps=2
-wait_step late 1 || fail "the run ended before its coordinator could be killed"
+# It does not answer once it is held: what it said before tells that all are there.
+tries=0
+until grep -q "learner: joined" "$work/late.err" 2>/dev/null; do
+    tries=$((tries + 1))
+    [ $tries -lt 300 ] || fail "no learner joined"
+    sleep 0.05
+done
 victim=$(role_process "$work/late" coordinator)
 tries=0
 while role_process "$work/late" learner >"$work/learner"; do
@@ -53,8 +59,8 @@ while role_process "$work/late" learner >"$work/learner"; do
     [ $tries -lt 300 ] || fail "the learner was not told to stop"
     sleep 0.05
 done
-rm "$work/held"
 kill -9 "$victim" || fail "the coordinator ended before it could be killed"
+rm "$work/held"
 tries=0
 while kill -0 "$started" 2>/dev/null; do
     tries=$((tries + 1))
