@@ -2,7 +2,7 @@
 # Adapters over a frozen base: the weights are a function of the config, whoever samples and whatever
 # is killed; what comes out is a PEFT folder, or one model with its base; another base is refused.
 . tests/e2e/lib.sh
-make_config 5
+make_config 12
 cat >>"$config" <<END2
 learner.lora.rank: 4
 learner.lora.alpha: 16
