@@ -33,7 +33,7 @@ wait "$started" || fail "after kill -9 of the learner: exit code $?"
 check_run killed "$hash"
 say "ok: kill -9 of the learner changes nothing"
 
-"$RETAKE" audit "$work/one" --step 4 --to "$work/audit.safetensors" >"$work/audit.out" 2>"$work/audit.err" ||
+"$RETAKE" audit "$work/one" --step 11 --to "$work/audit.safetensors" >"$work/audit.out" 2>"$work/audit.err" ||
     fail "audit: $(cat "$work/audit.out" "$work/audit.err")"
 say "ok: audit: $(tail -1 "$work/audit.out")"
 
@@ -59,4 +59,4 @@ say "ok: export, run and checkpoint give the same scores"
 cp -r "$work/one" "$work/other"
 cp -r "$work/model" "$work/kept"
 cp "$work/merged/model.safetensors" "$work/model/model.safetensors"
-refused other-base 1 "base" -- "$RETAKE" audit "$work/other" --step 4 --to "$work/x.safetensors"
+refused other-base 1 "base" -- "$RETAKE" audit "$work/other" --step 11 --to "$work/x.safetensors"
