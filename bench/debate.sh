@@ -34,7 +34,7 @@ while [ $# -gt 0 ]; do
 done
 retake=${RETAKE:-build/release/retake}
 reader=${RESETS:-build/release/bench/resets}
-failed=0
+. bench/sweep.sh
 
 # debater: what the embedded debater was trained on. long: chains of a length it never saw, where answers
 # and votes are right by accident only. unread: a model that never saw a debate.
@@ -57,51 +57,16 @@ problems_of() { # method
 }
 
 # Chosen on the regime debater for all.
-rate_of() { # method
-    awk -v method="$1" '$1 == "debater" && $2 == method { found = $3 }
+rate_of() { # regime, method
+    awk -v method="$2" '$1 == "debater" && $2 == method { found = $3 }
         END { print found == "" ? "1e-4" : found }' bench/debate/rates.txt
 }
 
-one() { # folder, regime, method, seed, rate
-    [ -f "$1/summary.json" ] && return 0
-    mkdir -p "$(dirname "$1")"
-    settings=$(regime_settings "$2") || exit 2
-    # shellcheck disable=SC2086
-    "$retake" run bench/debate/run.yaml --run "$1" --quiet --json --set algorithm="$3" --set seed="$4" \
-        --set learner.lr="$5" --set algorithm.problems="$(problems_of "$3")" $settings $less >"$1.out" 2>&1
-    code=$?
-    [ $code -eq 130 ] && { echo "stopped; the same command goes on"; exit 130; }
-    if [ $code -ne 0 ]; then
-        failed=$((failed + 1))
-        echo "FAILED: $2 $3, seed $4: $(tail -1 "$1.out")"
-        return 0
-    fi
-    rm -f "$1.out"
-    echo "$(date +%H:%M:%S) $2 $3, seed $4, rate $5"
-}
+methods_of() { echo "$methods"; }
 
-# Seeds go outside, so that what is there at any time compares all methods.
-run_all() {
-    for seed in $seeds; do
-        for regime in $regimes; do
-            for method in $methods; do
-                for rate in ${rates:-$(rate_of "$method")}; do
-                    one "$runs/$regime/$method/$seed${rates:+-$rate}" "$regime" "$method" "$seed" "$rate"
-                done
-            done
-        done
-    done
-}
-
-write_docs() {
-    mkdir -p docs/figures
-    for plot in "$to/report"/resets-*.svg; do
-        cp "$plot" "docs/figures/debate-${plot##*/resets-}" || exit 1
-    done
-    awk -v tables="$to/report/tables.md" '
-        /^<!-- debate: begin/ { print; while ((getline line < tables) > 0) print line; skip = 1 }
-        /^<!-- debate: end/ { skip = 0 }
-        !skip { print }' docs/science.md >"$to/science.md" && cp "$to/science.md" docs/science.md
+settings_of() { # regime, method
+    settings=$(regime_settings "$1") || return 1
+    echo "bench/debate/run.yaml --set algorithm=$2 --set algorithm.problems=$(problems_of "$2") $settings"
 }
 
 # ---- what a barrier costs ------------------------------------------------------------------------
@@ -211,7 +176,7 @@ tune)
         done
     fi
     echo "tables and plots: $to/$name"
-    [ $docs = no ] || write_docs
+    [ $docs = no ] || write_docs debate ""
     ;;
 esac
 [ $failed -eq 0 ] || { echo "debate.sh: $failed runs failed" >&2; exit 1; }

@@ -18,10 +18,7 @@ static rt_resets_figure over_seeds(rt_resets_cell cell, question *ask, int part,
         if (isfinite(value))
             values[count++] = value;
     }
-    if (count < 2)
-        return (rt_resets_figure){count ? values[0] : NAN, NAN, count};
-    rt_cpi_mean mean = rt_cpi_mean_of(values, count);
-    return (rt_resets_figure){mean.mean, mean.error, count};
+    return rt_resets_figure_of(values, count);
 }
 
 /* Numbers of any size: three digits. */

@@ -42,7 +42,7 @@ for program in "$retake" "$reader"; do
 done
 start=$to/start
 [ $mode = quick ] && start=$to/start-quick
-failed=0
+. bench/sweep.sh
 
 methods_of() { # regime
     case $1 in
@@ -83,7 +83,8 @@ rate_of() { # regime, method
         END { print found == "" ? "1e-4" : found }' bench/imbalance/rates.txt bench/resets/rates.txt
 }
 
-warm_start() {
+warm_start() { # where a regime needs it
+    case $regimes in *five* | *still*) ;; *) return 0 ;; esac
     [ -f "$start/export/model.safetensors" ] && return 0
     echo "warm start: $start"
     mkdir -p "$to"
@@ -95,51 +96,14 @@ warm_start() {
     [ $code -eq 0 ] || { echo "imbalance.sh: the warm start failed: $(tail -1 "$start.out")" >&2; exit 1; }
 }
 
-one() { # folder, regime, method, seed, rate
-    [ -f "$1/summary.json" ] && return 0
-    mkdir -p "$(dirname "$1")"
-    settings="$(regime_settings "$2") $(method_settings "$3")" || exit 2
-    # shellcheck disable=SC2086
-    "$retake" run $settings --run "$1" --quiet --json --set seed="$4" --set learner.lr="$5" $less >"$1.out" 2>&1
-    code=$?
-    [ $code -eq 130 ] && { echo "stopped; the same command goes on"; exit 130; }
-    if [ $code -ne 0 ]; then
-        failed=$((failed + 1))
-        echo "FAILED: $2 $3, seed $4: $(tail -1 "$1.out")"
-        return 0
-    fi
-    rm -f "$1.out"
-    echo "$(date +%H:%M:%S) $2 $3, seed $4, rate $5"
-}
-
-# Seeds go outside, so that what is there at any time compares all methods.
-run_all() {
-    case $regimes in *five* | *still*) warm_start ;; esac
-    for seed in $seeds; do
-        for regime in $regimes; do
-            for method in $(methods_of "$regime"); do
-                for rate in ${rates:-$(rate_of "$regime" "$method")}; do
-                    one "$runs/$regime/$method/$seed${rates:+-$rate}" "$regime" "$method" "$seed" "$rate"
-                done
-            done
-        done
-    done
-}
-
-write_docs() {
-    mkdir -p docs/figures
-    for plot in "$to/report"/resets-five*.svg; do
-        cp "$plot" "docs/figures/imbalance-${plot##*/resets-}" || exit 1
-    done
-    awk -v tables="$to/report/tables.md" '
-        /^<!-- imbalance: begin/ { print; while ((getline line < tables) > 0) print line; skip = 1 }
-        /^<!-- imbalance: end/ { skip = 0 }
-        !skip { print }' docs/science.md >"$to/science.md" && cp "$to/science.md" docs/science.md
+settings_of() { # regime, method
+    settings=$(regime_settings "$1") && echo "$settings $(method_settings "$2")"
 }
 
 case $mode in
 tune)
     runs=$to/tune
+    warm_start
     run_all
     "$reader" tune "$runs" --to bench/imbalance/rates.txt || exit 1
     ;;
@@ -147,7 +111,7 @@ tune)
     runs=$to/runs name=report
     [ $mode = quick ] && runs=$to/quick name=report-quick
     [ $mode = quick ] && rm -rf "$runs"
-    [ $mode = tables ] || run_all
+    [ $mode = tables ] || { warm_start; run_all; }
     "$reader" report "$runs" --to "$to/$name" || exit 1
     if [ $mode = quick ]; then # accuracy, difference, norms and held-out problems of every method
         for method in $methods; do
@@ -162,7 +126,7 @@ tune)
         }
     fi
     echo "tables and plots: $to/$name"
-    [ $docs = no ] || write_docs
+    [ $docs = no ] || write_docs imbalance five
     ;;
 esac
 [ $failed -eq 0 ] || { echo "imbalance.sh: $failed runs failed" >&2; exit 1; }

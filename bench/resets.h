@@ -89,6 +89,7 @@ double rt_resets_early(const rt_resets_run *run, double unused);
 double rt_resets_late(const rt_resets_run *run, double unused);
 double rt_resets_area_tokens(const rt_resets_run *run, double budget);
 
+rt_resets_figure rt_resets_figure_of(const double *values, int count); /* mean ± standard error */
 rt_resets_figure rt_resets_mean(rt_resets_cell cell, rt_resets_question *ask, double argument);
 
 typedef struct rt_resets_difference {

@@ -92,6 +92,14 @@ double rt_resets_area_tokens(const rt_resets_run *run, double budget)
     return sum / PARTS;
 }
 
+rt_resets_figure rt_resets_figure_of(const double *values, int count)
+{
+    if (count < 2)
+        return (rt_resets_figure){count ? values[0] : NAN, NAN, count};
+    rt_cpi_mean mean = rt_cpi_mean_of(values, count);
+    return (rt_resets_figure){mean.mean, mean.error, count};
+}
+
 rt_resets_figure rt_resets_mean(rt_resets_cell cell, rt_resets_question *ask, double argument)
 {
     double values[RT_RESETS_SEEDS];
@@ -101,10 +109,7 @@ rt_resets_figure rt_resets_mean(rt_resets_cell cell, rt_resets_question *ask, do
         if (isfinite(value))
             values[count++] = value;
     }
-    if (count < 2)
-        return (rt_resets_figure){count ? values[0] : NAN, NAN, count};
-    rt_cpi_mean mean = rt_cpi_mean_of(values, count);
-    return (rt_resets_figure){mean.mean, mean.error, count};
+    return rt_resets_figure_of(values, count);
 }
 
 rt_resets_difference rt_resets_differ(rt_resets_cell a, rt_resets_cell b, rt_resets_question *ask,
