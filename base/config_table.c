@@ -217,7 +217,8 @@ const rt_config_key rt_config_keys[] = {
 
     INTEGER(actors, count, "2", 0, 256, false, "actor processes on this machine"),
     INTEGER(actors, slots, "64", 1, 65536, false, "sequences an actor generates at once"),
-    INTEGER(actors, threads, "0", 0, 4096, false, "of each actor; 0: decided by the machine"),
+    INTEGER(actors, threads, "0", 0, 4096, false,
+            "of each actor; 0: decided by the machine; one for a narrow model"),
     INTEGER(actors, cache_tokens, "0", 0, 1e9, false,
             "tokens of K/V cache of an actor; 0: from slots and lengths"),
     TEXT(actors, device, "cpu", 0, "cpu|ref", true, "where actors compute"),

@@ -137,7 +137,8 @@ static void a_worker_is_not_flooded(void **state)
 {
     world *w = *state;
     w->agents = AGENTS;
-    w->workers[0].lazy = w->workers[0].greedy = true;
+    w->workers[0].lazy = true;
+    w->workers[0].spare = 8;
     run(w);
     assert_in_range(w->workers[0].held_most, 5, 8);
     assert_in_range(w->workers[0].held_as_debates_begin, 2, 4);

@@ -127,6 +127,21 @@ static void continuations_prefer_who_has_the_prefix(void **state)
     assert_string_equal(hash, calm_hash);
 }
 
+/* Judgements go there too while it has room, so that workers have the same to do. */
+static void judgements_prefer_who_sampled(void **state)
+{
+    world *w = *state;
+    w->workers[0].spare = w->workers[1].spare = 1000; /* room at any time */
+    start_coordinator(w);
+    join_all(w, 2);
+    assert_int_equal(wait_end(w), 0);
+    int64_t judged = query(w, "SELECT count(*) FROM localizations");
+    int64_t there = query(w, "SELECT count(*) FROM localizations l JOIN trajectories t ON t.id = l.id "
+                             "JOIN trajectories p ON p.id = l.trajectory_id WHERE t.worker = p.worker");
+    assert_true(judged > 0 && there == judged);
+    assert_int_equal(query(w, "SELECT count(DISTINCT worker) FROM trajectories"), 2);
+}
+
 static void what_can_not_be_sampled_falls_back(void **state)
 {
     world *w = *state;
@@ -228,6 +243,7 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(continuations_prefer_who_has_the_prefix, setup_resets,
                                         teardown),
+        cmocka_unit_test_setup_teardown(judgements_prefer_who_sampled, setup_resets, teardown),
         cmocka_unit_test_setup_teardown(what_can_not_be_sampled_falls_back, setup_resets, teardown),
         cmocka_unit_test_setup_teardown(a_prefix_without_room, setup_resets, teardown),
         cmocka_unit_test_setup_teardown(an_oracle_that_knows_nothing, setup_resets, teardown),

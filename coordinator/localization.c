@@ -77,6 +77,9 @@ static bool ask_model(rt_coordinator *co, rt_plan *plan, rt_reset_state *state)
     job->prompt_ids = ids;
     job->prompt_count = ids_count;
     job->state = state;
+    /* Where the seed was sampled its continuations will be too: that balances both alike. Choosing by
+     * what is free now sends most to one worker, as its peer's results are still being read. */
+    snprintf(job->prefers, sizeof job->prefers, "%s", state->seed_job->worker);
     state->localization = job->first;
     return true;
 }

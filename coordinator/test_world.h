@@ -39,7 +39,7 @@ typedef struct player { /* a worker, or the learner */
     const char *lost_grader; /* judges nothing */
     const char *fails_kind; /* can't be sampled; of continuations only those with a prefix */
     bool lazy;              /* answers only now and then, the newest lease first */
-    bool greedy; /* says that it is free whatever it holds, as one that has not read its leases yet */
+    uint32_t spare; /* slots it says are free whatever it holds, as one that has not read its leases yet */
     int held_most, held_as_debates_begin; /* most leases held; when it got one of a first round */
     int lies;               /* so many leases are answered with another trajectory's id */
     rt_fetch *fetch;
@@ -339,7 +339,7 @@ static void answer_newest_first(player *p)
             p->held[i] = p->held[--p->held_count];
         }
     }
-    say_credit(p, p->held_count && !p->greedy ? 0 : 8);
+    say_credit(p, p->spare ? p->spare : p->held_count ? 0 : 8);
 }
 
 static void answer_held(player *p)
@@ -352,7 +352,7 @@ static void answer_held(player *p)
         retake__lease__free_unpacked(p->held[i], NULL);
         p->held[i--] = p->held[--p->held_count];
     }
-    say_credit(p, p->held_count && !p->greedy ? 0 : 8);
+    say_credit(p, p->spare ? p->spare : p->held_count ? 0 : 8);
 }
 
 /* As a real worker does: what names neither the weights here nor those on their way comes back. */

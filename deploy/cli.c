@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deploy/run_folder.h"
+
 static void print_option_help(const char *usage, const char *about, const cli_option *options,
                               int count)
 {
@@ -238,6 +240,8 @@ int cli_model_open(cli_model *model, const char *path, const char *dtype, const 
         rc = rt_fail(err, RT_ERR_INPUT,
                      "%s: its tokenizer has %d tokens, its weights only %d: wrong tokenizer", path,
                      rt_tokenizer_vocab(model->tokenizer), model->weights->arch.vocab);
+    if (rc == 0 && threads == 0 && run_narrow(&model->weights->arch))
+        threads = 1;
     if (rc == 0)
         rc = rt_ops_open(&model->ops, device, (int)threads, err);
     if (rc == 0)

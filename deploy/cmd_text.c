@@ -181,7 +181,7 @@ int cmd_score(int argc, char **argv)
         {"--temperature", OPTION_REAL, &s.temperature, "T", "log-probs of logits / T (default 1)"},
         {"--dtype", OPTION_TEXT, &dtype, "f32|bf16", "weights in memory (default f32)"},
         {"--device", OPTION_TEXT, &device, "cpu|ref", "backend (default cpu)"},
-        {"--threads", OPTION_INTEGER, &threads, "N", "default: all cores"},
+        {"--threads", OPTION_INTEGER, &threads, "N", "default: all cores; 1 if narrow"},
     };
     int words;
     int rc = cli_parse(argc, argv, "score MODEL [--temperature T] < requests.jsonl",

@@ -33,7 +33,7 @@ typedef struct eval_options {
          "weights in memory (default: model.dtype)"},                                              \
         {"--device", OPTION_TEXT, &(o).device, "cpu|ref", "backend (default cpu)"},                \
     {                                                                                              \
-        "--threads", OPTION_INTEGER, &(o).threads, "N", "default: all cores"                       \
+        "--threads", OPTION_INTEGER, &(o).threads, "N", "default: all cores; 1 if narrow"          \
     }
 
 /* 0, or 2 with the reason said. */

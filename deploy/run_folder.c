@@ -7,7 +7,6 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include "model/model.h"
 #include "tasks/tasks.h"
 
 /* "deploy/configs/quickstart.yaml" → "runs/quickstart" */
@@ -128,14 +127,18 @@ int run_folder_lock(const char *dir, int *lock, rt_error *err)
     return rc;
 }
 
-/* Matmuls of a narrow model are too short for a team: two threads train one of width 96 slower than
- * one thread does (docs/speed.md). A model that can't be read is told of later, by who needs it. */
-static bool narrow(const rt_config *config)
+bool run_narrow(const rt_arch *arch)
 {
     enum { WIDTH_MAX = 128 };
+    return arch->d <= WIDTH_MAX;
+}
+
+/* A model that can't be read is told of later, by who needs it. */
+static bool narrow(const rt_config *config)
+{
     rt_arch arch;
     rt_error unused;
-    return rt_arch_load(&arch, config->model.path, &unused) == 0 && arch.d <= WIDTH_MAX;
+    return rt_arch_load(&arch, config->model.path, &unused) == 0 && run_narrow(&arch);
 }
 
 void run_threads_decide(rt_config *config)
@@ -146,8 +149,9 @@ void run_threads_decide(rt_config *config)
     bool together = config->run.staleness > 0;
     int64_t learner = together ? RT_MAX(cores / 2, 1) : cores;
     int64_t rest = together ? RT_MAX(cores - learner, 1) : cores;
+    bool alone = narrow(config);
     if (config->learner.threads == 0)
-        config->learner.threads = narrow(config) ? 1 : learner;
+        config->learner.threads = alone ? 1 : learner;
     if (config->actors.threads == 0)
-        config->actors.threads = RT_MAX(rest / actors, 1);
+        config->actors.threads = alone ? 1 : RT_MAX(rest / actors, 1);
 }

@@ -3,6 +3,7 @@
 #define RT_RUN_FOLDER_H
 
 #include "base/config.h"
+#include "model/model.h"
 
 /* Loads CONFIG with the --set values, decides run.dir (--run, run.dir, else runs/NAME-OF-CONFIG).
  */
@@ -17,5 +18,8 @@ int run_folder_lock(const char *dir, int *lock, rt_error *err);
 /* Thread counts that sum to the cores, decided here alone: in synchronous runs sampling and
  * training take turns, so the learner may have all cores and the actors share them. */
 void run_threads_decide(rt_config *config);
+/* Matmuls of a narrow model are too short for a team: two threads train one of width 96, and sample from it,
+ * slower than one thread does (docs/speed.md). It gets one where nobody says how many. */
+bool run_narrow(const rt_arch *arch);
 
 #endif
