@@ -7,7 +7,7 @@
 #   sh bench/debate.sh tune       chooses learning rates on seeds of its own → bench/debate/rates.txt
 #   sh bench/debate.sh tables     the tables and plots of what is there
 #   sh bench/debate.sh barrier    tokens a second: turns as soon as they can begin, against a barrier a round; on
-#                                idle cores two minutes, with SmolLM2 (deploy/models/get.sh) about twenty more
+#                                idle cores two minutes, with SmolLM2 (deploy/models/get.sh) half an hour more
 # --to DIR: where everything goes (runs/debate). --docs: writes tables and plots into docs/.
 # --data FILE: svamp.json, for barrier (../shared/data/svamp.json).
 # --regimes, --methods, --seeds "A B …": only a part.
@@ -129,9 +129,9 @@ embedded() { # debates behind one barrier, actors, rounds
         --set algorithm.debate.rounds="$3" --set actors.slots=32 --set actors.threads=1
 }
 
-real() { # debates behind one barrier, actors, threads of each, rounds
-    compare 3 bench/debate/barrier_real.yaml "$1" "SmolLM2, actors $2 with $3 threads, rounds $4" \
-        "$2" --set actors.threads="$3" --set algorithm.debate.rounds="$4" --set tasks.0.data="$data"
+real() { # debates behind one barrier
+    compare 1 bench/debate/barrier_real.yaml "$1" "SmolLM2, two actors of one thread, 2 rounds" 2 \
+        --set actors.threads=1 --set tasks.0.data="$data"
 }
 
 barriers() {
@@ -143,9 +143,8 @@ barriers() {
     for file in deploy/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "$data"; do
         [ -f "$file" ] || { echo "SmolLM2 is not measured: there is no $file"; return; }
     done
-    real 2 1 2 2
-    real 4 1 2 2
-    real 4 2 1 2
+    real 4
+    real 8
 }
 
 for program in "$retake" "$reader"; do

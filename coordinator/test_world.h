@@ -33,7 +33,7 @@ typedef struct player { /* a worker, or the learner */
     bool welcome, stopped, stop_save, mute, keep; /* mute: says nothing; keep: answers no lease */
     char refused[256];
     char *version_text;
-    int64_t version;
+    int64_t version, heard_ns;
     uint8_t data[BLOB_BYTES], incoming[BLOB_BYTES];
     int leases, batches;
     const char *lost_grader; /* judges nothing */
@@ -532,8 +532,7 @@ static void on_batch(player *p, const rt_message *message)
     done.divergence = (double)NAN;
     Retake__Metric metrics[2], *list[] = {metrics, metrics + 1};
     measure(p, metrics);
-    done.metrics = list;
-    done.n_metrics = 2;
+    done.metrics = list, done.n_metrics = 2;
     done.error = p->fail_step ? "loss is not a number" : "";
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_STEP_DONE;
@@ -570,6 +569,7 @@ static void on_message(void *context, rt_socket *socket, const rt_message *messa
     if (p->mute) {
         return;
     }
+    p->heard_ns = rt_now_ns();
     switch (envelope->kind_case) {
     case RETAKE__ENVELOPE__KIND_WELCOME:
         p->welcome = true;
@@ -607,12 +607,8 @@ static rt_socket *connect_to(world *w, player *p, const char *which, rt_message_
     rt_error err = {0};
     rt_socket *socket = NULL;
     assert_int_equal(rt_endpoint(&w->config, which, false, &endpoint, &err), 0);
-    rt_socket_options options = {.type = ZMQ_DEALER,
-                                 .endpoint = endpoint.data,
-                                 .sender = p->name,
-                                 .incarnation = p->incarnation,
-                                 .on_message = on,
-                                 .context = p};
+    rt_socket_options options = {.type = ZMQ_DEALER, .endpoint = endpoint.data, .sender = p->name,
+                                 .incarnation = p->incarnation, .on_message = on, .context = p};
     if (rt_socket_open(&socket, &w->loop, w->zmq, &options, &err)) {
         fail_msg("%s", err.message);
     }
@@ -653,6 +649,10 @@ static void on_tick(uv_timer_t *timer)
     for (int i = 0; i <= WORKERS_MAX; i++) {
         player *p = i < WORKERS_MAX ? &w->workers[i] : &w->learner;
         if (p->socket && !p->mute) {
+            if (p->welcome && rt_now_ns() - p->heard_ns > 1000000000) { /* dropped: a busy machine */
+                drop_held(p);
+                p->welcome = false;
+            }
             p->welcome ? say_ping(p) : hello(p);
             if (p->lazy && p->welcome) {
                 answer_newest_first(p);
