@@ -318,6 +318,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_ops: %s\n", err.message);
         return rt_exit_code(code);
     }
+    if (!b.ops->host) {
+        fprintf(stderr, "bench_ops: device %s: this measures host backends; use retake bench\n", b.ops->name);
+        rt_ops_free(&b.ops);
+        return rt_exit_code(RT_ERR_USAGE);
+    }
     measure_roofs(&b);
     printf("# %s %s, %d thread(s); roofs: %.1f GFLOP/s, %.1f GB/s\n", b.ops->name, b.ops->isa,
            b.ops->threads, b.flops * 1e-9, b.bytes * 1e-9);

@@ -12,7 +12,7 @@ typedef struct stepper {
     rt_trainer *trainer;
     rt_weights *master;       /* f32 */
     rt_weights *working;      /* what the net gets; the master itself in f32 */
-    float *m, *v, *grad;      // (count)
+    float *flat, *m, *v, *grad; // (count) backend memory; flat: the master's own where that is the host's
     int32_t *ids;             // (SEQUENCES, prompt + response)
     int lengths[SEQUENCES];
     float *behaviour;         // (SEQUENCES, response)
@@ -114,9 +114,10 @@ static void update(stepper *s)
     s->updates++;
     ops->dot(ops, s->grad, s->grad, count);
     /* so small a rate that thousands of updates leave the model what it is */
-    ops->adamw(ops, s->master->data, s->m, s->v, s->grad, count, 1, 1e-9f, 0.9f, 0.999f, 1e-8f, 0,
-               0.1f, 0.001f);
-    memset(s->grad, 0, count * sizeof(float));
+    ops->adamw(ops, s->flat, s->m, s->v, s->grad, count, 1, 1e-9f, 0.9f, 0.999f, 1e-8f, 0, 0.1f, 0.001f);
+    if (!ops->host)
+        ops->download(ops, s->master->data, s->flat, count * sizeof(float));
+    ops->zero(ops, s->grad, count * sizeof(float));
     if (s->working != s->master)
         rt_weights_convert(s->working, s->master);
     rt_net_set(s->b->net, s->working);
@@ -151,6 +152,15 @@ static int train_all(stepper *s, bool compare, double *training, double *renewal
     return rc;
 }
 
+static void flat_open(stepper *s)
+{
+    rt_ops *ops = s->b->ops;
+    size_t bytes = s->master->count * sizeof(float);
+    s->flat = ops->host ? s->master->data : ops->alloc(ops, bytes);
+    if (!ops->host)
+        ops->upload(ops, s->flat, s->master->data, bytes);
+}
+
 static int stepper_open(stepper *s, rt_error *err)
 {
     const bench *b = s->b;
@@ -162,8 +172,10 @@ static int stepper_open(stepper *s, rt_error *err)
         rc = rt_trainer_new(&s->trainer, b->net, micro, false, err);
     if (rc == 0)
         rc = rt_weights_new(&s->master, &b->weights->arch, RT_F32, err);
-    if (rc == 0)
+    if (rc == 0) {
         rt_weights_convert(s->master, b->weights);
+        flat_open(s);
+    }
     s->working = s->master;
     if (rc == 0 && b->weights->dtype != RT_F32)
         rc = rt_weights_new(&s->working, &b->weights->arch, b->weights->dtype, err);
@@ -186,6 +198,8 @@ static void stepper_close(stepper *s)
         rt_engine_free(&s->engine);
     if (s->trainer)
         rt_trainer_free(&s->trainer);
+    if (s->flat && !ops->host)
+        ops->free(ops, s->flat);
     if (s->working && s->working != s->master)
         rt_weights_free(&s->working);
     if (s->master)

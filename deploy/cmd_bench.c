@@ -319,7 +319,7 @@ int cmd_bench(int argc, char **argv)
         {"--seconds", OPTION_REAL, &o.seconds, "S", "for each figure (default 1)"},
         {"--only", OPTION_TEXT, &o.only, "NAME", "figures whose name begins so, as \"decode\""},
         {"--dtype", OPTION_TEXT, &o.dtype, "f32|bf16", "weights in memory (default f32)"},
-        {"--device", OPTION_TEXT, &o.device, "cpu|ref", "backend (default cpu)"},
+        {"--device", OPTION_TEXT, &o.device, "cpu|ref|cuda", "backend (default cpu)"},
     };
     int words;
     int rc = cli_parse(argc, argv, "bench [MODEL] [--json] [--threads N] [--seconds S] [--only NAME]",

@@ -238,7 +238,7 @@ int cmd_generate(int argc, char **argv)
          "think in thoughts: end after one that holds \\boxed{"},
         {"--slots", OPTION_INTEGER, &slots, "N", "sequences decoded together (default 64)"},
         {"--dtype", OPTION_TEXT, &dtype, "f32|bf16", "weights in memory (default f32)"},
-        {"--device", OPTION_TEXT, &device, "cpu|ref", "backend (default cpu)"},
+        {"--device", OPTION_TEXT, &device, "cpu|ref|cuda", "backend (default cpu)"},
         {"--threads", OPTION_INTEGER, &threads, "N", "default: all cores; 1 if narrow"},
     };
     int words;

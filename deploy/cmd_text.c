@@ -180,7 +180,7 @@ int cmd_score(int argc, char **argv)
         CLI_ADAPTER_OPTIONS(adapter, base),
         {"--temperature", OPTION_REAL, &s.temperature, "T", "log-probs of logits / T (default 1)"},
         {"--dtype", OPTION_TEXT, &dtype, "f32|bf16", "weights in memory (default f32)"},
-        {"--device", OPTION_TEXT, &device, "cpu|ref", "backend (default cpu)"},
+        {"--device", OPTION_TEXT, &device, "cpu|ref|cuda", "backend (default cpu)"},
         {"--threads", OPTION_INTEGER, &threads, "N", "default: all cores; 1 if narrow"},
     };
     int words;

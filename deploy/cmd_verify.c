@@ -10,7 +10,7 @@ int cmd_verify(int argc, char **argv)
     int count;
     const cli_option options[] = {
         {"--dtype", OPTION_TEXT, &dtype, "f32|bf16", "weights in memory (default f32)"},
-        {"--device", OPTION_TEXT, &device, "cpu|ref", "backend (default cpu)"},
+        {"--device", OPTION_TEXT, &device, "cpu|ref|cuda", "backend (default cpu)"},
         {"--threads", OPTION_INTEGER, &threads, "N", "default: all cores"},
     };
     int rc = cli_parse(argc, argv, "verify MODEL REFERENCE.safetensors [--dtype f32|bf16]",

@@ -84,7 +84,7 @@ void rt_accounts_clear(rt_accounts *a)
 void rt_accounts_begin(rt_accounts *a, size_t skip)
 {
     a->skip = skip;
-    memset(a->seen, 0, a->span.count * sizeof(float));
+    a->ops->zero(a->ops, a->seen, a->span.count * sizeof(float));
     for (int k = 0; k < RT_CLASSES_MAX; k++) {
         class_sums *c = &a->classes[k];
         c->used[0] = c->used[1] = false;

@@ -59,10 +59,11 @@ static void on_gradient(void *context, int update, const float *grad, size_t cou
     if (update >= a->updates)
         return;
     int number = number_of(a, update);
+    rt_ops *ops = a->learner->ops;
     a->grad[number] = rt_arena_alloc(a->arena, count * sizeof(float));
-    memcpy(a->grad[number], grad, count * sizeof(float));
+    ops->download(ops, a->grad[number], grad, count * sizeof(float));
     a->loss[number] = (float)loss;
-    a->norm[number] = (float)sqrt(a->learner->ops->dot(a->learner->ops, grad, grad, count));
+    a->norm[number] = (float)sqrt(ops->dot(ops, grad, grad, count));
 }
 
 static void prepare(audit *a)

@@ -15,14 +15,32 @@
 
 #define VERSION_DIGITS 6
 
+/* The moments where they can be read; taken copies are freed by moment_free. */
+static float *moment_read(rt_ops *ops, float *moment, size_t bytes)
+{
+    if (ops->host)
+        return moment;
+    float *copy = rt_alloc(bytes);
+    ops->download(ops, copy, moment, bytes);
+    return copy;
+}
+
+static void moment_free(const rt_ops *ops, float *read)
+{
+    if (!ops->host)
+        rt_free(read);
+}
+
 static int write_optimizer(const rt_learner *learner, const char *dir, rt_error *err)
 {
     const rt_optimizer *o = &learner->optimizer;
+    rt_ops *ops = learner->ops;
     size_t bytes = o->count * sizeof(float);
     int64_t count = (int64_t)o->count;
+    float *m = moment_read(ops, o->m, bytes), *v = moment_read(ops, o->v, bytes);
     rt_st_tensor tensors[3] = {
-        {.name = "m", .dtype = RT_F32, .dims = 1, .shape = {count}, .data = o->m, .bytes = bytes},
-        {.name = "v", .dtype = RT_F32, .dims = 1, .shape = {count}, .data = o->v, .bytes = bytes},
+        {.name = "m", .dtype = RT_F32, .dims = 1, .shape = {count}, .data = m, .bytes = bytes},
+        {.name = "v", .dtype = RT_F32, .dims = 1, .shape = {count}, .data = v, .bytes = bytes},
         {.name = "master", .dtype = RT_F32, .dims = 1, .shape = {count},
          .data = learner->master->data, .bytes = bytes},
     };
@@ -42,6 +60,7 @@ static int write_optimizer(const rt_learner *learner, const char *dir, rt_error 
                               each.data, NULL};
     char *path = rt_format("%s/optimizer.safetensors", dir);
     int rc = rt_safetensors_write(path, tensors, rounded ? 3 : 2, metadata, err);
+    moment_free(ops, m), moment_free(ops, v);
     rt_free(path), rt_free(updates), rt_free(version);
     rt_buf_free(&each);
     rt_buf_free(&measured);

@@ -212,6 +212,11 @@ void rt_gradients_close(rt_learner *learner)
 
 /* ---- an update -------------------------------------------------------------------------------- */
 
+static void zero(const rt_learner *learner, float *floats, size_t count)
+{
+    learner->ops->zero(learner->ops, floats, count * sizeof(float));
+}
+
 void rt_gradients_step(rt_learner *learner)
 {
     struct rt_gradients *g = learner->gradients;
@@ -292,9 +297,9 @@ static int second_pass(rt_learner *learner, const rt_pass *pass, const rt_sequen
     struct rt_gradients *g = learner->gradients;
     const rt_cells cells = {g->others, g->facet, begin, end};
     float *grad = learner->grad;
-    memset(g->shadow, 0, learner->master->count * sizeof(float));
+    zero(learner, g->shadow, learner->master->count);
     if (g->shadow_lookups)
-        memset(g->shadow_lookups, 0, learner->lookups_count * sizeof(float));
+        zero(learner, g->shadow_lookups, learner->lookups_count);
     learner->grad = g->shadow;
     rt_trainer_set_lookups(learner->trainer, g->shadow_lookups);
     rt_accounts_begin(g->others, skipped(learner));
@@ -319,15 +324,15 @@ static void bring_lookups(rt_learner *learner)
         return;
     learner->ops->add(learner->ops, learner->grad + learner->lookups_at, learner->lookups,
                       learner->lookups_count);
-    memset(learner->lookups, 0, learner->lookups_count * sizeof(float));
+    zero(learner, learner->lookups, learner->lookups_count);
 }
 
 void rt_gradients_drop(rt_learner *learner)
 {
     rt_trainer_set_lookups(learner->trainer, NULL);
-    memset(learner->grad, 0, learner->optimizer.count * sizeof(float));
+    zero(learner, learner->grad, learner->optimizer.count);
     if (learner->lookups)
-        memset(learner->lookups, 0, learner->lookups_count * sizeof(float));
+        zero(learner, learner->lookups, learner->lookups_count);
 }
 
 /* The tasks' parts put together anew in place of their sum. */
@@ -350,9 +355,9 @@ static int correct(rt_learner *learner, rt_error *err)
                                    err);
     if (rc != 0)
         return rc;
-    memset(learner->grad, 0, learner->master->count * sizeof(float));
+    zero(learner, learner->grad, learner->master->count);
     if (learner->lookups) /* the tasks' parts have them */
-        memset(learner->lookups, 0, learner->lookups_count * sizeof(float));
+        zero(learner, learner->lookups, learner->lookups_count);
     rt_accounts_combine(g->tasks, weight, learner->grad + skipped(learner));
     return RT_OK;
 }

@@ -21,6 +21,8 @@ struct rt_learner {
     rt_net *reference_net;
     rt_trainer *reference;
     rt_optimizer optimizer;
+    float *flat;               /* (count) what the optimizer moves: the master's data, or its copy on a
+                                * backend whose memory is not the host's */
     float *grad;               /* (count) */
     /* (V, D), NULL unless embedding and head are one trained matrix: what token lookups add to the
      * gradient of an update, so that no cut into micro-batches changes a bit. */

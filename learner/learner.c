@@ -30,8 +30,9 @@ static int restore(rt_learner *learner, const char *from, char expected[33], rt_
     char *path = rt_format("%s/optimizer.safetensors", from);
     rt_safetensors *file = NULL;
     int rc = rt_safetensors_open(&file, path, err);
+    rt_ops *ops = learner->ops;
     const char *names[] = {"master", "m", "v"};
-    void *into[] = {learner->master->data, learner->optimizer.m, learner->optimizer.v};
+    float *moments[] = {NULL, learner->optimizer.m, learner->optimizer.v};
     for (int i = 0; rc == 0 && i < 3; i++) {
         const rt_st_tensor *tensor = rt_safetensors_find(file, names[i]);
         if (i == 0 && !tensor)
@@ -41,8 +42,10 @@ static int restore(rt_learner *learner, const char *from, char expected[33], rt_
             rc = rt_fail(err, RT_ERR_INPUT,
                          "%s: tensor \"%s\" is missing or of another model; remove this checkpoint "
                          "folder to continue from the one before", path, names[i]);
+        else if (i == 0)
+            memcpy(learner->master->data, tensor->data, tensor->bytes);
         else
-            memcpy(into[i], tensor->data, tensor->bytes);
+            ops->upload(ops, moments[i], tensor->data, tensor->bytes);
     }
     if (rc == 0) {
         const char *updates = rt_safetensors_metadata(file, "updates");
@@ -84,6 +87,49 @@ static int load_weights(rt_learner *learner, const char *from, rt_error *err)
     return rt_model_load(&learner->master, path, RT_F32, err);
 }
 
+/* Gradient and moments, zeroed, and the optimizer's weights; the master may still change. */
+static int open_optimizer(rt_learner *learner, rt_error *err)
+{
+    rt_ops *ops = learner->ops;
+    rt_optimizer *optimizer = &learner->optimizer;
+    optimizer->count = learner->master->count;
+    size_t bytes = optimizer->count * sizeof(float);
+    optimizer->m = ops->alloc(ops, bytes);
+    optimizer->v = ops->alloc(ops, bytes);
+    learner->grad = ops->alloc(ops, bytes);
+    learner->flat = ops->host ? learner->master->data : ops->alloc(ops, bytes);
+    if (optimizer->m && optimizer->v && learner->grad && learner->flat)
+        return 0;
+    return rt_fail(err, RT_ERR_NOMEM, "no room on device %s for weights, gradient and moments of %zu MiB "
+                   "each; train adapters (learner.lora.rank) or a smaller model", ops->name, bytes >> 20);
+}
+
+static void close_optimizer(rt_learner *learner)
+{
+    rt_ops *ops = learner->ops;
+    float *all[] = {learner->optimizer.m, learner->optimizer.v, learner->grad,
+                    ops->host ? NULL : learner->flat};
+    for (size_t i = 0; i < RT_COUNT(all); i++)
+        if (all[i])
+            ops->free(ops, all[i]);
+}
+
+/* The master was set: what the optimizer moves starts as it is. */
+static void master_upload(rt_learner *learner)
+{
+    if (!learner->ops->host)
+        learner->ops->upload(learner->ops, learner->flat, learner->master->data,
+                             learner->master->count * sizeof(float));
+}
+
+/* The optimizer has moved elements [at, at + count). */
+static void master_download(rt_learner *learner, size_t at, size_t count)
+{
+    if (!learner->ops->host)
+        learner->ops->download(learner->ops, (float *)learner->master->data + at, learner->flat + at,
+                               count * sizeof(float));
+}
+
 /* Penalty and preference are against the model the run began with, resumed or not. */
 static int open_reference(rt_learner *learner, rt_error *err)
 {
@@ -119,16 +165,12 @@ int rt_learner_new(rt_learner **out, const rt_config *config, const char *from, 
         rc = rt_learner_open_adapters(learner, dtype_of(config), from, err);
     else if (rc == 0)
         rc = load_weights(learner, from, err);
-    if (rc == 0) {
-        rt_ops *ops = learner->ops;
-        size_t count = learner->master->count;
-        learner->optimizer.count = count;
-        learner->optimizer.m = ops->alloc(ops, count * sizeof(float));
-        learner->optimizer.v = ops->alloc(ops, count * sizeof(float));
-        learner->grad = ops->alloc(ops, count * sizeof(float));
-        if (from)
-            rc = restore(learner, from, expected, &measured, err);
-    }
+    if (rc == 0)
+        rc = open_optimizer(learner, err);
+    if (rc == 0 && from)
+        rc = restore(learner, from, expected, &measured, err);
+    if (rc == 0)
+        master_upload(learner);
     if (rc == 0 && !learner->adapters) {
         int dtype = dtype_of(config);
         const rt_arch *arch = &learner->master->arch;
@@ -184,20 +226,14 @@ void rt_learner_free(rt_learner **pointer)
     if (learner->net)
         rt_net_free(&learner->net);
     rt_gradients_close(learner);
+    if (learner->ops)
+        close_optimizer(learner);
     rt_learner_close_adapters(learner);
     if (learner->working && learner->working != learner->master)
         rt_weights_free(&learner->working);
     if (learner->master)
         rt_weights_free(&learner->master);
-    if (learner->ops) {
-        rt_ops *ops = learner->ops;
-        if (learner->grad) {
-            ops->free(ops, learner->optimizer.m);
-            ops->free(ops, learner->optimizer.v);
-            ops->free(ops, learner->grad);
-        }
-        rt_ops_free(&learner->ops);
-    }
+    rt_ops_free(&learner->ops);
     struct scratch *s = &learner->scratch;
     rt_free(s->ids), rt_free(s->lengths), rt_free(s->first), rt_free(s->advantage);
     rt_free(s->rows), rt_free(s->row_of), rt_free(s->adapter), rt_free(s->trees);
@@ -226,7 +262,7 @@ int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error
     double norm = sqrt(ops->dot(ops, learner->grad + at, learner->grad + at, count));
     *grad_norm = norm;
     if (!isfinite(norm)) {
-        memset(learner->grad, 0, optimizer->count * sizeof(float));
+        ops->zero(ops, learner->grad, optimizer->count * sizeof(float));
         return rt_fail(err, RT_ERR_MATH,
                        "the gradient norm of update %lld is %f; lower learner.lr or look at the step's "
                        "trajectories, the last checkpoint is untouched",
@@ -234,12 +270,12 @@ int rt_learner_apply(rt_learner *learner, double lr, double *grad_norm, rt_error
     }
     double scale = rt_clip_factor(config, norm);
     double t = (double)++optimizer->updates;
-    ops->adamw(ops, (float *)learner->master->data + at, optimizer->m + at, optimizer->v + at,
-               learner->grad + at, count, (float)scale, (float)lr, (float)config->learner.beta1,
-               (float)config->learner.beta2, (float)config->learner.eps,
-               (float)config->learner.weight_decay, (float)(1 - pow(config->learner.beta1, t)),
-               (float)(1 - pow(config->learner.beta2, t)));
-    memset(learner->grad, 0, optimizer->count * sizeof(float));
+    ops->adamw(ops, learner->flat + at, optimizer->m + at, optimizer->v + at, learner->grad + at, count,
+               (float)scale, (float)lr, (float)config->learner.beta1, (float)config->learner.beta2,
+               (float)config->learner.eps, (float)config->learner.weight_decay,
+               (float)(1 - pow(config->learner.beta1, t)), (float)(1 - pow(config->learner.beta2, t)));
+    master_download(learner, at, count);
+    ops->zero(ops, learner->grad, optimizer->count * sizeof(float));
     rt_learner_publish(learner);
     return 0;
 }

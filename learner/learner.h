@@ -90,7 +90,7 @@ double rt_correction_advantage(const rt_config *config, int task, double advanta
  */
 
 typedef struct rt_optimizer {
-    float *m, *v; /* (count) moments */
+    float *m, *v; /* (count) moments, backend memory */
     size_t count;
     int64_t updates; /* done so far: bias correction, schedule */
 } rt_optimizer;
@@ -165,7 +165,7 @@ typedef struct rt_observer {
      * from its suffix_start on; g NULL: advantage 0, which adds no gradient. */
     void (*micro_batch)(void *context, int update, const rt_sequence *const *sequences, int count,
                         const int32_t *first, const float *logp, const float *g);
-    /* The update's whole gradient, before clipping. */
+    /* The update's whole gradient, before clipping: memory of the learner's backend. */
     void (*gradient)(void *context, int update, const float *grad, size_t count, double loss);
 } rt_observer;
 void rt_learner_observe(rt_learner *learner, const rt_observer *observer); /* borrows; NULL: none */

@@ -12,15 +12,6 @@ float *rt_net_floats(rt_ops *ops, size_t count)
     return memory;
 }
 
-void rt_net_zero(rt_ops *ops, float *memory, size_t count)
-{
-    static const float zeros[4096];
-    for (size_t i = 0; i < count; i += RT_COUNT(zeros)) {
-        size_t n = RT_MIN(count - i, RT_COUNT(zeros));
-        ops->upload(ops, memory + i, zeros, n * sizeof(float));
-    }
-}
-
 /* ---- the object ----------------------------------------------------------------------------- */
 
 static size_t *layer_offset(rt_layer_offsets *at, const char *name)

@@ -53,8 +53,6 @@ static inline int rt_qkv_size(const rt_arch *arch)
 
 /* Backend memory of `count` floats, zeroed; never NULL. */
 float *rt_net_floats(rt_ops *ops, size_t count);
-/* Writes zeros: ops has no fill, and this is rare. */
-void rt_net_zero(rt_ops *ops, float *memory, size_t count);
 
 /* Rows that one thread takes through a layer together: what one operation writes is still in the
  * second cache when the next one reads it. Several threads wait for each other at the end of every

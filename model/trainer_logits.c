@@ -155,7 +155,7 @@ void rt_trainer_logits_backward(rt_trainer *t, const rt_entry *entries, const fl
     for (int i = 0; i < plan->count; i++)
         t->weights_host[i] = g[plan->order[i]];
     ops->upload(ops, t->weights, t->weights_host, sizeof(float) * (size_t)plan->count);
-    rt_net_zero(ops, t->dh, (size_t)t->rows * (size_t)d);
+    ops->zero(ops, t->dh, (size_t)t->rows * (size_t)d * sizeof(float));
     for (int from = 0; from < plan->used_count; from += t->chunk_rows) {
         int count = RT_MIN(t->chunk_rows, plan->used_count - from), base = plan->first[from];
         const int32_t *used = plan->used + from;

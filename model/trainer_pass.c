@@ -116,8 +116,8 @@ static void dkv_clear(rt_trainer *t, const rt_kv_view *dkv)
 {
     size_t page = 2 * RT_PAGE * (size_t)dkv->head_size;
     for (int k = 0; k < dkv->kv_heads; k++)
-        rt_net_zero(t->net->ops, dkv->pool + (size_t)k * (size_t)dkv->pages * page,
-                    (size_t)t->pages * page);
+        t->net->ops->zero(t->net->ops, dkv->pool + (size_t)k * (size_t)dkv->pages * page,
+                          (size_t)t->pages * page * sizeof(float));
 }
 
 /* One piece of rows: the way back from dx = d loss / d mid to the queries and into the pages. */
@@ -204,7 +204,7 @@ int rt_trainer_backward(rt_trainer *t, const rt_entry *entries, const float *g, 
         return RT_OK;
     rt_entries_plan(t, entries, count);
     rt_trainer_logits_backward(t, entries, g, temperature, grad);
-    rt_net_zero(ops, t->dx, (size_t)t->rows * (size_t)a->d);
+    ops->zero(ops, t->dx, (size_t)t->rows * (size_t)a->d * sizeof(float));
     bool base = net->lora == NULL;
     ops->rmsnorm_backward(ops, t->dx, base ? grad + net->norm_at : NULL, t->dh, t->x[a->layers], t->rstd,
                           net->norm, t->rows, a->d);

@@ -40,7 +40,7 @@ typedef struct rt_host {
 /* The scratch block, at least `bytes` long; contents are not kept and not cleared. */
 void *rt_host_scratch(rt_ops *ops, size_t bytes);
 
-/* Memory functions are the same for every host backend. */
+/* Memory functions and close are the same for every host backend. */
 void rt_host_fill(rt_ops *ops);
 
 /* Each fills the compute part of the table. */

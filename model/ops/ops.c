@@ -1,5 +1,5 @@
 /*
- * Opening a host backend: names, the choice of an instruction set, memory.
+ * Opening a host backend: names, the choice of an instruction set, memory. Closing any.
  */
 #include "model/ops/host.h"
 
@@ -25,12 +25,31 @@ static void host_copy(rt_ops *ops, void *to, const void *from, size_t bytes)
         memcpy(to, from, bytes);
 }
 
+static void host_zero(rt_ops *ops, void *memory, size_t bytes)
+{
+    (void)ops;
+    if (bytes > 0)
+        memset(memory, 0, bytes);
+}
+
+static void host_close(rt_ops *ops)
+{
+    rt_host *host = (rt_host *)ops;
+    rt_free(host->scratch);
+    rt_free(host->rope.frequencies);
+    rt_free(host->rope.data);
+    rt_free(host);
+}
+
 void rt_host_fill(rt_ops *ops)
 {
+    ops->host = true;
     ops->alloc = host_alloc;
     ops->free = host_free;
     ops->upload = host_copy;
     ops->download = host_copy;
+    ops->zero = host_zero;
+    ops->close = host_close;
 }
 
 void *rt_host_scratch(rt_ops *ops, size_t bytes)
@@ -138,10 +157,6 @@ void rt_ops_free(rt_ops **ops)
 {
     if (!*ops)
         return;
-    rt_host *host = (rt_host *)*ops;
-    rt_free(host->scratch);
-    rt_free(host->rope.frequencies);
-    rt_free(host->rope.data);
-    rt_free(host);
+    (*ops)->close(*ops);
     *ops = NULL;
 }

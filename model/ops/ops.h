@@ -13,7 +13,8 @@
  *
  * Letters: R rows, D model, F feed-forward, H query heads, K key-value heads, S head size, V vocabulary.
  * Threading: calls on one rt_ops come from one thread; inside, OpenMP with `threads` threads.
- * Memory: pointers are to memory of the backend (alloc/upload/download below). Callers own it.
+ * Memory: pointers are to memory of the backend (alloc/upload/download below), those inside of rt_row,
+ * rt_rope and rt_kv_view too; the structs rt_rope and rt_kv_view themselves are the host's. Callers own it.
  */
 #ifndef RT_OPS_H
 #define RT_OPS_H
@@ -52,11 +53,14 @@ typedef struct rt_ops {
     const char *name;         /* "ref", "cpu" */
     const char *isa;          /* "double", "avx512", "avx2", "scalar" */
     int threads;
+    bool host;                /* backend memory is the process's own: its pointers may be read and written */
 
-    void *(*alloc)(struct rt_ops *ops, size_t bytes);  /* zeroed */
+    void *(*alloc)(struct rt_ops *ops, size_t bytes);  /* zeroed; NULL: no room */
     void (*free)(struct rt_ops *ops, void *memory);
     void (*upload)(struct rt_ops *ops, void *to, const void *from, size_t bytes);
     void (*download)(struct rt_ops *ops, void *to, const void *from, size_t bytes);
+    void (*zero)(struct rt_ops *ops, void *memory, size_t bytes);
+    void (*close)(struct rt_ops *ops); /* rt_ops_free: what the backend holds, the table with it */
 
     /* Packs W (N, K) given as host words of dtype (RT_F32 or RT_BF16 of rt_dtype); bf16 stays
      * bf16 in memory and is widened exactly when read. `into` NULL makes a new object, else the
@@ -142,7 +146,7 @@ typedef struct rt_ops {
     /* Σ a·b in double, one fixed order whatever the thread count. */
     double (*dot)(struct rt_ops *ops, const float *a, const float *b, size_t count);
     /* gram (vectors, vectors) = their products with each other, as of dot up to the order of sums;
-     * at most RT_GRAM_MAX vectors. */
+     * at most RT_GRAM_MAX vectors. gram and the list `vectors` are the host's, what it points to is not. */
     void (*gram)(struct rt_ops *ops, double *gram, const float *const *vectors, int count,
                  size_t elements);
     /* What was added to a running vector since the last look: with v = now + more (more NULL: now),
