@@ -31,7 +31,7 @@ typedef struct eval_options {
         {"--slots", OPTION_INTEGER, &(o).slots, "N", "sequences decoded together (default 64)"},   \
         {"--dtype", OPTION_TEXT, &(o).dtype, "f32|bf16",                                           \
          "weights in memory (default: model.dtype)"},                                              \
-        {"--device", OPTION_TEXT, &(o).device, "cpu|ref|cuda", "backend (default cpu)"},                \
+        {"--device", OPTION_TEXT, &(o).device, "cpu|ref|cuda", "backend (default cpu)"},           \
     {                                                                                              \
         "--threads", OPTION_INTEGER, &(o).threads, "N", "default: all cores; 1 if narrow"          \
     }

@@ -5,6 +5,11 @@
  * With step 2^-7, at most 150 such outputs of size below 2 and third derivatives of the loss below
  * 60 that is 2.3e-3 + 6.1e-4; TOLERANCE rounds their sum up. Gradients themselves are of size 1.
  */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
 #include "model/ops/ops_world.h"
 
 #define STEP 0x1p-7f

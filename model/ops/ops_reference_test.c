@@ -4,6 +4,11 @@
  * Accuracy and Stability of Numerical Algorithms, §3.1, first order); the bounds below apply
  * it with the largest values the inputs (uniform in [−1, 1]) allow.
  */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
 #include "model/ops/ops_world.h"
 
 #define U 0x1p-24
