@@ -1,7 +1,8 @@
 /*
  * gpu_ops: every operation on a device against the cpu backend, bit for bit.
  *
- * usage: gpu_ops [DEVICE]      default: cuda; exit code 77: the device cannot be opened here
+ * usage: gpu_ops [DEVICE [speed]]   default: cuda; exit code 77: the device cannot be opened here
+ * speed: how fast its products are instead.
  */
 #include <stdio.h>
 
@@ -104,6 +105,62 @@ static void compare_long(tally *score, rt_ops *cpu, rt_ops *device, int n, int k
     products_free(&b);
 }
 
+/* ---- speed --------------------------------------------------------------------------------------- */
+
+typedef struct shape {
+    const char *what;
+    int n, k, rows;
+} shape;
+
+/* Seconds of one product of many; a download waits for all of them. */
+static double timed(rt_ops *ops, const shape *s, int which)
+{
+    enum { TIMES = 20 };
+    size_t one = sizeof(float), n = (size_t)s->n, k = (size_t)s->k, rows = (size_t)s->rows;
+    float *host = rt_alloc(n * k * one), got = 0;
+    float *x = ops->alloc(ops, rows * k * one), *y = ops->alloc(ops, rows * n * one);
+    float *dw = ops->alloc(ops, n * k * one);
+    rt_packed *w = ops->pack(ops, NULL, host, RT_F32, 0, s->n, s->n, s->k);
+    int64_t begun = 0;
+    for (int i = -3; i < TIMES; i++) {
+        if (i == 0) {
+            ops->download(ops, &got, y, one);
+            begun = rt_now_ns();
+        }
+        if (which == 0)
+            ops->matmul(ops, y, s->n, x, s->k, w, s->rows, false);
+        else if (which == 1)
+            ops->matmul_dx(ops, x, s->k, y, s->n, w, s->rows, false);
+        else
+            ops->matmul_dw(ops, dw, y, s->n, x, s->k, s->rows, s->n, s->k);
+    }
+    ops->download(ops, &got, y, one);
+    double seconds = (double)(rt_now_ns() - begun) * 1e-9 / TIMES;
+    ops->packed_free(ops, w);
+    ops->free(ops, x), ops->free(ops, y), ops->free(ops, dw);
+    rt_free(host);
+    return seconds;
+}
+
+static void speed(rt_ops *ops)
+{
+    static const shape shapes[] = {{"4096 × 4096, 4096 rows", 4096, 4096, 4096},
+                                   {"SmolLM2's gate and up, 4096 rows", 3072, 576, 4096},
+                                   {"SmolLM2's head, 1024 rows", 49152, 576, 1024},
+                                   {"SmolLM2's gate and up, 64 rows", 3072, 576, 64},
+                                   {"SmolLM2's gate and up, 1 row", 3072, 576, 1}};
+    static const char *const names[] = {"forward", "dx", "dw"};
+    printf("%s %s, TFLOP/s of products\n", ops->name, ops->isa);
+    for (size_t i = 0; i < RT_COUNT(shapes); i++) {
+        const shape *s = &shapes[i];
+        printf("%-34s", s->what);
+        for (int which = 0; which < 3; which++)
+            printf("  %s %.3f", names[which],
+                   2e-12 * s->n * s->k * s->rows / timed(ops, s, which));
+        printf("\n");
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const int pieces[] = {WORLD_ROWS, 1, 7, 16, 33};
@@ -113,6 +170,11 @@ int main(int argc, char **argv)
     if (code != RT_OK) {
         printf("skipped: %s\n", err.message);
         return SKIPPED;
+    }
+    if (argc > 2 && strcmp(argv[2], "speed") == 0) {
+        speed(device);
+        rt_ops_free(&device);
+        return 0;
     }
     code = rt_ops_open(&cpu, "cpu", 1, &err);
     if (code != RT_OK) {

@@ -43,6 +43,9 @@ void *rt_host_scratch(rt_ops *ops, size_t bytes);
 /* Memory functions and close are the same for every host backend. */
 void rt_host_fill(rt_ops *ops);
 
+/* Opens libretake_cuda.so, which lies beside the program, and the first GPU (cuda_load.c). */
+int rt_cuda_load(rt_ops **ops, rt_error *err);
+
 /* Each fills the compute part of the table. */
 void rt_ref_fill(rt_ops *ops);
 void rt_cpu_fill_scalar_team(rt_ops *ops);

@@ -117,7 +117,7 @@ static int choose(rt_host *host, const char *device, int threads, rt_error *err)
                            device);
     }
     return rt_fail(err, RT_ERR_USAGE,
-                   "unknown device \"%s\"; known here: cpu, cpu:scalar, cpu:avx2, cpu:avx512, ref",
+                   "unknown device \"%s\"; known here: cpu, cpu:scalar, cpu:avx2, cpu:avx512, ref, cuda",
                    device);
 }
 
@@ -137,6 +137,8 @@ int rt_ops_open(rt_ops **ops, const char *device, int threads, rt_error *err)
     if (threads < 0 || threads > 4096)
         return rt_fail(err, RT_ERR_USAGE, "threads is %d; it must be 0 (all cores) to 4096",
                        threads);
+    if (strcmp(device, "cuda") == 0)
+        return rt_cuda_load(ops, err);
     threads = threads > 0 ? threads : usable_cores();
     rt_host *host = rt_alloc(sizeof *host);
     int code = choose(host, device, threads, err);

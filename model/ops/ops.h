@@ -2,14 +2,14 @@
  * ops: the only door to a backend. One table of functions, three implementations:
  *   ref   plain loops with double accumulation: the specification;
  *   cpu   packed matmul and SIMD, chosen at run time (AVX-512, AVX2, plain C), OpenMP;
- *   cuda  (a shared object of its own, opened at run time).
+ *   cuda  one GPU (a shared object of its own, opened at run time).
  *
  * The rule every implementation but `ref` keeps (design §4.2): a row's result depends only on
  * that row's inputs and the weights, never on the number of rows, the thread count, or how a batch
  * is cut. In `cpu` every output element of a matmul is ONE chain of fused multiply-adds in ascending
  * order of the reduced index (continued through memory where a loop is blocked), every other
  * reduction uses 16 lanes (lane = index mod 16, ascending) folded by one fixed tree. So scalar,
- * AVX2 and AVX-512 give the same bits too. No -ffast-math, no float atomics, denormals kept.
+ * AVX2, AVX-512 and a GPU give the same bits too. No -ffast-math, no float atomics, denormals kept.
  *
  * Letters: R rows, D model, F feed-forward, H query heads, K key-value heads, S head size, V vocabulary.
  * Threading: calls on one rt_ops come from one thread; inside, OpenMP with `threads` threads.
@@ -19,11 +19,15 @@
 #ifndef RT_OPS_H
 #define RT_OPS_H
 
-#include "base/base.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct rt_error;
 
 #define RT_PAGE 16 /* positions in a K/V page; page p holds absolute positions 16p … 16p+15 */
 #define RT_GRAM_MAX 32 /* vectors of one call of gram */
@@ -50,9 +54,9 @@ typedef struct rt_rope {
 } rt_rope;
 
 typedef struct rt_ops {
-    const char *name;         /* "ref", "cpu" */
-    const char *isa;          /* "double", "avx512", "avx2", "scalar" */
-    int threads;
+    const char *name;         /* "ref", "cpu", "cuda" */
+    const char *isa;          /* "double", "avx512", "avx2", "scalar", "sm_90, NVIDIA …" */
+    int threads;              /* cuda: multiprocessors */
     bool host;                /* backend memory is the process's own: its pointers may be read and written */
 
     void *(*alloc)(struct rt_ops *ops, size_t bytes);  /* zeroed; NULL: no room */
@@ -159,8 +163,9 @@ typedef struct rt_ops {
                   float weight_decay, float correction1, float correction2);
 } rt_ops;
 
-/* device: "ref" or "cpu". threads 0 = all cores the process may use. Lives until rt_ops_free. */
-int rt_ops_open(rt_ops **ops, const char *device, int threads, rt_error *err);
+/* device: "ref", "cpu" or "cuda" (the first GPU; threads mean nothing there). threads 0 = all cores the
+ * process may use. Lives until rt_ops_free. */
+int rt_ops_open(rt_ops **ops, const char *device, int threads, struct rt_error *err);
 void rt_ops_free(rt_ops **ops);
 
 #ifdef __cplusplus

@@ -1,0 +1,271 @@
+/* Operations that treat each row by itself: lookups, norms, the gated unit, log-probabilities. */
+#include "model/ops/cuda/cuda.h"
+
+/* ---- lookups ----------------------------------------------------------------------------------- */
+
+template <typename W>
+__global__ void embed_rows(float *y, const int32_t *ids, const W *table, int rows, int d)
+{
+    size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at < (size_t)rows * d)
+        y[at] = weight_at(table, (size_t)ids[at / d] * d + at % d);
+}
+
+static void embed(rt_ops *, float *y, const int32_t *ids, const rt_packed *table, int rows)
+{
+    unsigned blocks = cuda_blocks((size_t)rows * table->k, 256);
+    if (blocks == 0)
+        return;
+    if (table->bf16)
+        embed_rows<<<blocks, 256>>>(y, ids, (const unsigned short *)table->data, rows, table->k);
+    else
+        embed_rows<<<blocks, 256>>>(y, ids, (const float *)table->data, rows, table->k);
+    CUDA_LAUNCHED();
+}
+
+/* A thread a column, so that every element adds its rows in ascending order. */
+__global__ void embed_back(float *dtable, const int32_t *ids, const float *dy, int rows, int d)
+{
+    int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i >= d)
+        return;
+    for (int r = 0; r < rows; r++)
+        dtable[(size_t)ids[r] * d + i] += dy[(size_t)r * d + i];
+}
+
+static void embed_backward(rt_ops *, float *dtable, const int32_t *ids, const float *dy, int rows, int d)
+{
+    embed_back<<<cuda_blocks((size_t)d, 32), 32>>>(dtable, ids, dy, rows, d);
+    CUDA_LAUNCHED();
+}
+
+/* ---- norms: half a warp a row ------------------------------------------------------------------ */
+
+constexpr int ROW_THREADS = 128, ROWS_AT_ONCE = ROW_THREADS / LANES;
+
+__device__ inline int row_of_lanes()
+{
+    return (int)(blockIdx.x * ROWS_AT_ONCE + threadIdx.x / LANES);
+}
+
+__global__ void rmsnorm_rows(float *y, float *rstd, const float *x, const float *w, int rows, int d, float eps)
+{
+    int r = row_of_lanes(), lane = (int)threadIdx.x % LANES;
+    if (r >= rows)
+        return;
+    const float *from = x + (size_t)r * d;
+    float sum = 0;
+    for (int i = lane; i < d; i += LANES)
+        sum = fmaf(from[i], from[i], sum);
+    float scale = 1.0f / sqrtf(lanes_sum(sum) / (float)d + eps);
+    for (int i = lane; i < d; i += LANES) {
+        float a = from[i] * scale;
+        y[(size_t)r * d + i] = w ? a * w[i] : a;
+    }
+    if (rstd && lane == 0)
+        rstd[r] = scale;
+}
+
+static void rmsnorm(rt_ops *, float *y, float *rstd, const float *x, const float *w, int rows, int d, float eps)
+{
+    if (rows <= 0)
+        return;
+    rmsnorm_rows<<<cuda_blocks((size_t)rows, ROWS_AT_ONCE), ROW_THREADS>>>(y, rstd, x, w, rows, d, eps);
+    CUDA_LAUNCHED();
+}
+
+__global__ void rmsnorm_back(float *dx, const float *dy, const float *x, const float *rstd, const float *w,
+                             int rows, int d)
+{
+    int r = row_of_lanes(), lane = (int)threadIdx.x % LANES;
+    if (r >= rows)
+        return;
+    size_t at = (size_t)r * d;
+    float dot = 0, scale = rstd[r];
+    for (int i = lane; i < d; i += LANES)
+        dot = fmaf(dy[at + i] * (w ? w[i] : 1.0f), x[at + i], dot);
+    float pull = -(lanes_sum(dot) / (float)d * scale * scale * scale);
+    for (int i = lane; i < d; i += LANES) {
+        float g = dy[at + i] * (w ? w[i] : 1.0f);
+        dx[at + i] += fmaf(x[at + i], pull, g * scale);
+    }
+}
+
+__global__ void rmsnorm_back_weight(float *dw, const float *dy, const float *x, const float *rstd, int rows,
+                                    int d)
+{
+    int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i >= d)
+        return;
+    float sum = dw[i];
+    for (int r = 0; r < rows; r++)
+        sum = fmaf(dy[(size_t)r * d + i], x[(size_t)r * d + i] * rstd[r], sum);
+    dw[i] = sum;
+}
+
+static void rmsnorm_backward(rt_ops *, float *dx, float *dw, const float *dy, const float *x, const float *rstd,
+                             const float *w, int rows, int d)
+{
+    if (rows <= 0)
+        return;
+    rmsnorm_back<<<cuda_blocks((size_t)rows, ROWS_AT_ONCE), ROW_THREADS>>>(dx, dy, x, rstd, w, rows, d);
+    CUDA_LAUNCHED();
+    if (!dw)
+        return;
+    rmsnorm_back_weight<<<cuda_blocks((size_t)d, 32), 32>>>(dw, dy, x, rstd, rows, d);
+    CUDA_LAUNCHED();
+}
+
+/* ---- gated unit -------------------------------------------------------------------------------- */
+
+__device__ inline float sigmoid(float g)
+{
+    return 1.0f / (1.0f + exp_of(0.0f - g));
+}
+
+__global__ void swiglu_all(float *y, const float *gate_up, size_t count, int f)
+{
+    size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= count)
+        return;
+    const float *gate = gate_up + at / f * 2 * f + at % f;
+    float g = gate[0];
+    y[at] = g * sigmoid(g) * gate[f];
+}
+
+static void swiglu(rt_ops *, float *y, const float *gate_up, int rows, int f)
+{
+    size_t count = (size_t)rows * f;
+    if (count == 0)
+        return;
+    swiglu_all<<<cuda_blocks(count, 256), 256>>>(y, gate_up, count, f);
+    CUDA_LAUNCHED();
+}
+
+__global__ void swiglu_back(float *dgate_up, float *y, const float *dy, const float *gate_up, size_t count,
+                            int f)
+{
+    size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= count)
+        return;
+    size_t pair = at / f * 2 * f + at % f;
+    float g = gate_up[pair], u = gate_up[pair + f], s = sigmoid(g), silu = g * s, grad = dy[at];
+    float slope = s * fmaf(g, 1.0f - s, 1.0f);
+    if (y)
+        y[at] = silu * u;
+    dgate_up[pair] = grad * u * slope;
+    dgate_up[pair + f] = grad * silu;
+}
+
+static void swiglu_backward(rt_ops *, float *dgate_up, float *y, const float *dy, const float *gate_up, int rows,
+                            int f)
+{
+    size_t count = (size_t)rows * f;
+    if (count == 0)
+        return;
+    swiglu_back<<<cuda_blocks(count, 256), 256>>>(dgate_up, y, dy, gate_up, count, f);
+    CUDA_LAUNCHED();
+}
+
+/* ---- log-probabilities: a block of threads a row ------------------------------------------------ */
+
+constexpr int LOGIT_THREADS = 256, LOGIT_GROUPS = LOGIT_THREADS / LANES, LOGIT_RUN = 1024;
+
+__device__ inline float tempered(float x, float temperature)
+{
+    return temperature == 1 ? x : x / temperature;
+}
+
+__device__ float row_max(const float *row, int v, float temperature)
+{
+    __shared__ float tops[LOGIT_THREADS];
+    float top = -__int_as_float(0x7f800000);
+    for (int i = (int)threadIdx.x; i < v; i += LOGIT_THREADS)
+        top = max_of(top, tempered(row[i], temperature));
+    tops[threadIdx.x] = top;
+    __syncthreads();
+    for (int step = LOGIT_THREADS / 2; step > 0; step /= 2) {
+        if ((int)threadIdx.x < step)
+            tops[threadIdx.x] = max_of(tops[threadIdx.x], tops[threadIdx.x + step]);
+        __syncthreads();
+    }
+    return tops[0];
+}
+
+/* Lanes are summed in runs of 1024 logits, then the runs in order: groups take a run each. */
+__global__ void logprob_rows(float *logprob, float *lse, const float *logits, const int32_t *target, int v,
+                             float temperature)
+{
+    __shared__ float parts[LOGIT_GROUPS][LANES], sums[LANES];
+    const float *row = logits + (size_t)blockIdx.x * v;
+    int lane = (int)threadIdx.x % LANES, group = (int)threadIdx.x / LANES;
+    float max = row_max(row, v, temperature), sum = 0;
+    for (int first = 0; first < v; first += LOGIT_GROUPS * LOGIT_RUN) {
+        int run = first + group * LOGIT_RUN, end = min(v, run + LOGIT_RUN);
+        float part = 0;
+        for (int i = run + lane; i < end; i += LANES)
+            part += exp_below(tempered(row[i], temperature) - max);
+        parts[group][lane] = part;
+        __syncthreads();
+        for (int g = 0; g < LOGIT_GROUPS && first + g * LOGIT_RUN < v; g++)
+            sum += parts[g][lane];
+        __syncthreads();
+    }
+    if (group == 0)
+        sums[lane] = sum;
+    __syncthreads();
+    if (threadIdx.x != 0)
+        return;
+    float total = max + log_of(lanes_fold(sums));
+    int r = (int)blockIdx.x;
+    if (lse)
+        lse[r] = total;
+    if (target && target[r] >= 0)
+        logprob[r] = row[target[r]] / temperature - total;
+}
+
+static void logprob(rt_ops *, float *logprob, float *lse, const float *logits, const int32_t *target, int rows,
+                    int v, float temperature)
+{
+    if (rows <= 0)
+        return;
+    logprob_rows<<<(unsigned)rows, LOGIT_THREADS>>>(logprob, lse, logits, target, v, temperature);
+    CUDA_LAUNCHED();
+}
+
+__global__ void logprob_back(float *logits, const float *lse, const int32_t *first, const int32_t *target,
+                             const float *g, int v, float temperature)
+{
+    int r = (int)blockIdx.x, begin = first[r], end = first[r + 1];
+    float *row = logits + (size_t)r * v, total = 0;
+    for (int e = begin; e < end; e++)
+        total += g[e];
+    float scale = -(total / temperature), shift = lse[r];
+    for (int i = (int)threadIdx.x; i < v; i += LOGIT_THREADS)
+        row[i] = exp_below(tempered(row[i], temperature) - shift) * scale;
+    __syncthreads();
+    if (threadIdx.x == 0)
+        for (int e = begin; e < end; e++)
+            row[target[e]] += g[e] / temperature;
+}
+
+static void logprob_backward(rt_ops *, float *logits, const float *lse, const int32_t *first,
+                             const int32_t *target, const float *g, int rows, int v, float temperature)
+{
+    if (rows <= 0)
+        return;
+    logprob_back<<<(unsigned)rows, LOGIT_THREADS>>>(logits, lse, first, target, g, v, temperature);
+    CUDA_LAUNCHED();
+}
+
+void rt_cuda_fill_rows(rt_ops *ops)
+{
+    ops->embed = embed;
+    ops->embed_backward = embed_backward;
+    ops->rmsnorm = rmsnorm;
+    ops->rmsnorm_backward = rmsnorm_backward;
+    ops->swiglu = swiglu;
+    ops->swiglu_backward = swiglu_backward;
+    ops->logprob = logprob;
+    ops->logprob_backward = logprob_backward;
+}
