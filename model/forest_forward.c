@@ -29,7 +29,7 @@ static void buffers_alloc(rt_forest *f, int rows)
 int rt_forest_buffers_new(rt_forest *f, rt_error *err)
 {
     int64_t tokens = (int64_t)f->kv.pages * RT_PAGE;
-    int most = f->net->ops->threads == 1 ? RT_PIECE_ROWS : PASS_ROWS;
+    int most = rt_net_pieces(f->net) ? RT_PIECE_ROWS : PASS_ROWS;
     buffers_alloc(f, (int)RT_MIN(tokens, (int64_t)most));
     return f->ids != NULL ? RT_OK : rt_fail(err, RT_ERR_NOMEM, "no room for a forward pass");
 }

@@ -260,8 +260,8 @@ int rt_trainer_forward(rt_trainer *trainer, const rt_entry *entries, int count, 
  * to lookups (V, D) and what the head gives to grad; NULL: both to grad. Apart, each is a sum over
  * rows in their order, whatever the cut into micro-batches. Borrows. */
 void rt_trainer_set_lookups(rt_trainer *trainer, float *lookups);
-/* Adds the gradient of Σ g[e]·logprob[e] to grad (flat f32, canonical order): of all weights, or,
- * where the net has adapters, of these alone. */
+/* Adds the gradient of Σ g[e]·logprob[e] to grad (flat f32, canonical order, backend memory as lookups
+ * are): of all weights, or, where the net has adapters, of these alone. */
 int rt_trainer_backward(rt_trainer *trainer, const rt_entry *entries, const float *g, int count,
                         float temperature, float *grad, rt_error *err);
 /* logits (V) of one planned row after forward (verify). */

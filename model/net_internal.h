@@ -58,6 +58,7 @@ float *rt_net_floats(rt_ops *ops, size_t count);
  * second cache when the next one reads it. Several threads wait for each other at the end of every
  * operation, so they take more rows at once. */
 enum { RT_PIECE_ROWS = 192 };
+static inline bool rt_net_pieces(const rt_net *net) { return net->ops->host && net->ops->threads == 1; }
 
 /* Buffers of one layer for up to R rows. In generation h2 may be h1, and out may be x. */
 typedef struct rt_layer_buffers {

@@ -91,7 +91,7 @@ int rt_trainer_new(rt_trainer **trainer, rt_net *net, int64_t tokens_max, bool r
     rt_trainer *t = rt_alloc(sizeof(*t));
     t->net = net;
     t->rows_max = (int)tokens_max;
-    bool pieces = net->ops->threads == 1 && !net->lora;
+    bool pieces = rt_net_pieces(net) && !net->lora;
     t->piece_rows = pieces ? RT_MIN(t->rows_max, RT_PIECE_ROWS) : t->rows_max;
     t->recompute = recompute;
     t->kv_layers = recompute ? 1 : net->arch.layers;
