@@ -3,8 +3,9 @@
 
 #include "model/trainer_internal.h"
 
-/* Memory of one chunk of logits; 256 rows of a 49,152-token vocabulary. */
-enum { CHUNK_BYTES = 48 << 20, CHUNK_ROWS_MIN = 16 };
+/* Memory of one chunk of logits: 256 rows of a 49,152-token vocabulary; on a device, which wants much to do
+ * at once, 5,461. */
+enum { CHUNK_BYTES = 48 << 20, CHUNK_BYTES_DEVICE = 1 << 30, CHUNK_ROWS_MIN = 16 };
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
@@ -70,7 +71,8 @@ static void pass_alloc(rt_trainer *t)
     t->dgate_up = rt_net_floats(ops, piece * 2 * (size_t)a->f);
     t->dact = rt_net_floats(ops, piece * (size_t)a->f);
     t->act = rt_net_floats(ops, piece * (size_t)a->f);
-    size_t chunk = RT_MAX((size_t)CHUNK_BYTES / (v * sizeof(float)), (size_t)CHUNK_ROWS_MIN);
+    size_t bytes = ops->host ? CHUNK_BYTES : CHUNK_BYTES_DEVICE;
+    size_t chunk = RT_MAX(bytes / (v * sizeof(float)), (size_t)CHUNK_ROWS_MIN);
     t->chunk_rows = (int)RT_MIN(chunk, r);
     t->logits = rt_net_floats(ops, (size_t)t->chunk_rows * v);
     t->firsts = ops->alloc(ops, ((size_t)t->chunk_rows + 1) * sizeof(int32_t));

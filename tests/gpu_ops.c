@@ -164,6 +164,7 @@ static void speed(rt_ops *ops)
 int main(int argc, char **argv)
 {
     static const int pieces[] = {WORLD_ROWS, 1, 7, 16, 33};
+    setvbuf(stdout, NULL, _IOLBF, 0); /* what it got to is seen where it is stopped */
     rt_ops *cpu = NULL, *device = NULL;
     rt_error err;
     int code = rt_ops_open(&device, argc > 1 ? argv[1] : "cuda", 2, &err);
@@ -183,9 +184,11 @@ int main(int argc, char **argv)
     }
     printf("%s %s against %s %s\n", device->name, device->isa, cpu->name, cpu->isa);
     tally score = {0};
-    for (int kind = 0; kind < WORLDS; kind++)
+    for (int kind = 0; kind < WORLDS; kind++) {
         for (size_t i = 0; i < RT_COUNT(pieces); i++)
             compare_world(&score, cpu, device, kind, pieces[i]);
+        printf("world %d of %d: %d passed, %d failed so far\n", kind + 1, WORLDS, score.passed, score.failed);
+    }
     compare_long(&score, cpu, device, 35, 1001, 410);
     compare_long(&score, cpu, device, 700, 512, 300);
     printf("%d passed, %d failed\n", score.passed, score.failed);

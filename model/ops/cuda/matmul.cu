@@ -83,17 +83,25 @@ template <int TI, int TJ, int TL, int MI, int MJ, typename W> static void produc
     CUDA_LAUNCHED();
 }
 
+static size_t tiles(int rows, int columns, unsigned side)
+{
+    return (size_t)cuda_blocks((size_t)columns, side) * cuda_blocks((size_t)rows, side);
+}
+
+/* The largest tile that still gives most multiprocessors one. */
 template <typename W> static void product_run(const product<W> &p)
 {
+    constexpr size_t ENOUGH = 96;
     if (p.rows <= 0 || p.columns <= 0)
         return;
-    size_t large = (size_t)cuda_blocks((size_t)p.columns, 128) * cuda_blocks((size_t)p.rows, 128);
     if (p.rows <= 16)
         product_start<8, 32, 64, 2, 1>(p);
-    else if (large >= 96) /* enough for most multiprocessors */
+    else if (tiles(p.rows, p.columns, 128) >= ENOUGH)
         product_start<128, 128, 16, 8, 8>(p);
-    else
+    else if (tiles(p.rows, p.columns, 64) >= ENOUGH)
         product_start<64, 64, 16, 4, 4>(p);
+    else
+        product_start<32, 32, 32, 2, 2>(p);
 }
 
 template <typename W>

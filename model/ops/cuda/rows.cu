@@ -23,19 +23,30 @@ static void embed(rt_ops *, float *y, const int32_t *ids, const rt_packed *table
     CUDA_LAUNCHED();
 }
 
-/* A thread a column, so that every element adds its rows in ascending order. */
-__global__ void embed_back(float *dtable, const int32_t *ids, const float *dy, int rows, int d)
+/* A block of threads a row. The first row of an id adds all rows of that id, in ascending order. */
+__global__ void embed_back(float *__restrict__ dtable, const int32_t *__restrict__ ids,
+                           const float *__restrict__ dy, int rows, int d)
 {
-    int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (i >= d)
+    int first = (int)blockIdx.x, id = ids[first], before = 0;
+    for (int r = (int)threadIdx.x; r < first; r += (int)blockDim.x)
+        before |= ids[r] == id;
+    if (__syncthreads_or(before))
         return;
-    for (int r = 0; r < rows; r++)
-        dtable[(size_t)ids[r] * d + i] += dy[(size_t)r * d + i];
+    for (int i = (int)threadIdx.x; i < d; i += (int)blockDim.x) {
+        float sum = dtable[(size_t)id * d + i];
+#pragma unroll 8
+        for (int r = first; r < rows; r++)
+            if (ids[r] == id)
+                sum += dy[(size_t)r * d + i];
+        dtable[(size_t)id * d + i] = sum;
+    }
 }
 
 static void embed_backward(rt_ops *, float *dtable, const int32_t *ids, const float *dy, int rows, int d)
 {
-    embed_back<<<cuda_blocks((size_t)d, 32), 32>>>(dtable, ids, dy, rows, d);
+    if (rows <= 0)
+        return;
+    embed_back<<<(unsigned)rows, 128>>>(dtable, ids, dy, rows, d);
     CUDA_LAUNCHED();
 }
 
@@ -91,13 +102,15 @@ __global__ void rmsnorm_back(float *dx, const float *dy, const float *x, const f
     }
 }
 
-__global__ void rmsnorm_back_weight(float *dw, const float *dy, const float *x, const float *rstd, int rows,
-                                    int d)
+/* A thread a column: one chain over rows, whose loads run ahead of it. */
+__global__ void rmsnorm_back_weight(float *__restrict__ dw, const float *__restrict__ dy,
+                                    const float *__restrict__ x, const float *__restrict__ rstd, int rows, int d)
 {
     int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (i >= d)
         return;
     float sum = dw[i];
+#pragma unroll 16
     for (int r = 0; r < rows; r++)
         sum = fmaf(dy[(size_t)r * d + i], x[(size_t)r * d + i] * rstd[r], sum);
     dw[i] = sum;
