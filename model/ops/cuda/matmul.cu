@@ -15,18 +15,37 @@ template <typename W> struct product {
     bool resume; /* chains begin at the values in C */
 };
 
-/* A part of A, (TL, TI) of it, into the shared tile; what lies outside becomes 0 and is never used. */
-template <int TI, int TL, int THREADS, typename T>
-__device__ void tile_load(float (*tile)[TI + 4], const T *from, size_t i_step, size_t l_step, int i0, int l0,
-                          int i_end, int l_end)
-{
-    for (int e = (int)threadIdx.x; e < TI * TL; e += THREADS) {
-        /* neighbouring threads read neighbouring words */
-        int i = l_step == 1 ? e / TL : e % TI, l = l_step == 1 ? e % TL : e / TI;
-        bool inside = i0 + i < i_end && l0 + l < l_end;
-        tile[l][i] = inside ? weight_at(from, (size_t)(i0 + i) * i_step + (size_t)(l0 + l) * l_step) : 0;
+/* A part of A, (TL, TI) of it, on its way to the shared tile: a thread's share waits in registers while the
+ * part before is multiplied. What lies outside becomes 0 and is never used. */
+template <int TI, int TL, int THREADS> struct part {
+    static constexpr int EACH = TI * TL / THREADS;
+    static_assert(TI * TL % THREADS == 0, "threads have equal shares");
+    float value[EACH];
+
+    /* Neighbouring threads read neighbouring words. */
+    __device__ static int row(int e, bool along) { return along ? e / TL : e % TI; }
+    __device__ static int depth(int e, bool along) { return along ? e % TL : e / TI; }
+
+    template <typename T>
+    __device__ void fetch(const T *from, size_t i_step, size_t l_step, int i0, int l0, int i_end, int l_end)
+    {
+#pragma unroll
+        for (int n = 0; n < EACH; n++) {
+            int e = (int)threadIdx.x + n * THREADS;
+            int i = i0 + row(e, l_step == 1), l = l0 + depth(e, l_step == 1);
+            value[n] = i < i_end && l < l_end ? weight_at(from, (size_t)i * i_step + (size_t)l * l_step) : 0;
+        }
     }
-}
+
+    __device__ void store(float (*tile)[TI + 4], bool along) const
+    {
+#pragma unroll
+        for (int n = 0; n < EACH; n++) {
+            int e = (int)threadIdx.x + n * THREADS;
+            tile[depth(e, along)][row(e, along)] = value[n];
+        }
+    }
+};
 
 /* Threads (TI/MI) × (TJ/MJ), each with MI × MJ elements: rows ti + m·(TI/MI), columns tj + m·(TJ/MJ). */
 template <int TI, int TJ, int TL, int MI, int MJ, typename W>
@@ -36,6 +55,10 @@ __global__ void __launch_bounds__((TI / MI) * (TJ / MJ)) product_tile(product<W>
     __shared__ float a_tile[TL][TI + 4], b_tile[TL][TJ + 4];
     int i0 = (int)blockIdx.y * TI, j0 = (int)blockIdx.x * TJ;
     int tj = (int)threadIdx.x % ACROSS, ti = (int)threadIdx.x / ACROSS;
+    part<TI, TL, THREADS> a_part;
+    part<TJ, TL, THREADS> b_part;
+    a_part.fetch(p.a, p.a_i, p.a_l, i0, 0, p.rows, p.depth);
+    b_part.fetch(p.b, p.b_j, p.b_l, j0, 0, p.columns, p.depth);
     float acc[MI][MJ];
 #pragma unroll
     for (int m = 0; m < MI; m++)
@@ -45,9 +68,11 @@ __global__ void __launch_bounds__((TI / MI) * (TJ / MJ)) product_tile(product<W>
             acc[m][n] = p.resume && i < p.rows && j < p.columns ? p.c[(size_t)i * p.c_ld + j] : 0;
         }
     for (int l0 = 0; l0 < p.depth; l0 += TL) {
-        tile_load<TI, TL, THREADS>(a_tile, p.a, p.a_i, p.a_l, i0, l0, p.rows, p.depth);
-        tile_load<TJ, TL, THREADS>(b_tile, p.b, p.b_j, p.b_l, j0, l0, p.columns, p.depth);
+        a_part.store(a_tile, p.a_l == 1);
+        b_part.store(b_tile, p.b_l == 1);
         __syncthreads();
+        a_part.fetch(p.a, p.a_i, p.a_l, i0, l0 + TL, p.rows, p.depth);
+        b_part.fetch(p.b, p.b_j, p.b_l, j0, l0 + TL, p.columns, p.depth);
         int steps = min(TL, p.depth - l0);
 #pragma unroll 8
         for (int l = 0; l < steps; l++) {
@@ -97,11 +122,11 @@ template <typename W> static void product_run(const product<W> &p)
     if (p.rows <= 16)
         product_start<8, 32, 64, 2, 1>(p);
     else if (tiles(p.rows, p.columns, 128) >= ENOUGH)
-        product_start<128, 128, 16, 8, 8>(p);
+        product_start<128, 128, 8, 8, 8>(p);
     else if (tiles(p.rows, p.columns, 64) >= ENOUGH)
-        product_start<64, 64, 16, 4, 4>(p);
+        product_start<64, 64, 32, 4, 4>(p);
     else
-        product_start<32, 32, 32, 2, 2>(p);
+        product_start<32, 32, 128, 2, 2>(p);
 }
 
 template <typename W>

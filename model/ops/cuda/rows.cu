@@ -53,6 +53,7 @@ static void embed_backward(rt_ops *, float *dtable, const int32_t *ids, const fl
 /* ---- norms: half a warp a row ------------------------------------------------------------------ */
 
 constexpr int ROW_THREADS = 128, ROWS_AT_ONCE = ROW_THREADS / LANES;
+constexpr int WEIGHT_THREADS = 512, WEIGHT_ROWS = 128;
 
 __device__ inline int row_of_lanes()
 {
@@ -102,18 +103,29 @@ __global__ void rmsnorm_back(float *dx, const float *dy, const float *x, const f
     }
 }
 
-/* A thread a column: one chain over rows, whose loads run ahead of it. */
-__global__ void rmsnorm_back_weight(float *__restrict__ dw, const float *__restrict__ dy,
-                                    const float *__restrict__ x, const float *__restrict__ rstd, int rows, int d)
+/* 32 columns a block: all warps bring factors of some rows, the first one runs the chains over them. */
+__global__ void rmsnorm_back_weight(float *dw, const float *dy, const float *x, const float *rstd, int rows, int d)
 {
-    int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (i >= d)
-        return;
-    float sum = dw[i];
+    __shared__ float left[WEIGHT_ROWS][32], right[WEIGHT_ROWS][32];
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, i = (int)blockIdx.x * 32 + lane;
+    float sum = i < d ? dw[i] : 0;
+    for (int first = 0; first < rows; first += WEIGHT_ROWS) {
+        int count = min(WEIGHT_ROWS, rows - first);
+#pragma unroll 4
+        for (int r = warp; r < count; r += WEIGHT_THREADS / 32) {
+            size_t at = (size_t)(first + r) * d + i;
+            left[r][lane] = i < d ? dy[at] : 0;
+            right[r][lane] = i < d ? x[at] * rstd[first + r] : 0;
+        }
+        __syncthreads();
+        if (warp == 0)
 #pragma unroll 16
-    for (int r = 0; r < rows; r++)
-        sum = fmaf(dy[(size_t)r * d + i], x[(size_t)r * d + i] * rstd[r], sum);
-    dw[i] = sum;
+            for (int r = 0; r < count; r++)
+                sum = fmaf(left[r][lane], right[r][lane], sum);
+        __syncthreads();
+    }
+    if (warp == 0 && i < d)
+        dw[i] = sum;
 }
 
 static void rmsnorm_backward(rt_ops *, float *dx, float *dw, const float *dy, const float *x, const float *rstd,
@@ -125,7 +137,7 @@ static void rmsnorm_backward(rt_ops *, float *dx, float *dw, const float *dy, co
     CUDA_LAUNCHED();
     if (!dw)
         return;
-    rmsnorm_back_weight<<<cuda_blocks((size_t)d, 32), 32>>>(dw, dy, x, rstd, rows, d);
+    rmsnorm_back_weight<<<cuda_blocks((size_t)d, 32), WEIGHT_THREADS>>>(dw, dy, x, rstd, rows, d);
     CUDA_LAUNCHED();
 }
 
