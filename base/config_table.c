@@ -191,7 +191,7 @@ const rt_config_key rt_config_keys[] = {
     BOOL(learner, recompute, "false", false, "recompute activations by layer: less memory, slower"),
     TEXT(learner, check_logprobs, "all", 0, "all|first|none", false,
          "compare the actors' log-probs with the learner's: every step, the first, never"),
-    TEXT(learner, device, "cpu", 0, "cpu|ref|cuda", true, "where the learner computes"),
+    TEXT(learner, device, "cpu", 0, "cpu|ref|cuda", false, "where the learner computes"),
 
     INTEGER(learner, lora.rank, "0", 0, 1024, true,
             "train low-rank adapters of this rank; 0: all weights"),
@@ -221,7 +221,7 @@ const rt_config_key rt_config_keys[] = {
             "of each actor; 0: decided by the machine; one for a narrow model"),
     INTEGER(actors, cache_tokens, "0", 0, 1e9, false,
             "tokens of K/V cache of an actor; 0: from slots and lengths"),
-    TEXT(actors, device, "cpu", 0, "cpu|ref|cuda", true, "where actors compute"),
+    TEXT(actors, device, "cpu", 0, "cpu|ref|cuda", false, "where actors compute"),
 
     INTEGER(debate, count, "0", 0, 256, false,
             "debate worker processes on this machine: they take the turns, actors the rest; 0: actors "

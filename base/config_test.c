@@ -392,7 +392,7 @@ static void fingerprint_follows_the_weights(void **state)
     static const char *const without[] = {
         "run.dir=x",          "steps=9",      "log.level=debug",   "actors.count=7",
         "actors.slots=3",     "eval.every=2", "learner.threads=3", "learner.checkpoint_every=5",
-        "coordinator.port=9", "learner.recompute=true"};
+        "coordinator.port=9", "learner.recompute=true", "learner.device=cuda", "actors.device=cuda"};
     static const char *const with[] = {
         "seed=2",          "model=m",          "learner.lr=0.1", "algorithm.samples=4",
         "task=other",      "tasks.0.weight=2", "algorithm=rloo", "sampling.temperature=0.5",

@@ -73,6 +73,12 @@ static void add_value(const rt_config_key *key, const void *base, rt_buf *out)
     rt_buf_addf(out, "\n");
 }
 
+/* Devices agree in every bit, but for the one that is the specification. */
+static const char *bits_of(const char *device)
+{
+    return strcmp(device, "ref") == 0 ? "ref" : "same";
+}
+
 uint64_t rt_config_fingerprint(const rt_config *config)
 {
     rt_buf text = {0};
@@ -91,6 +97,7 @@ uint64_t rt_config_fingerprint(const rt_config *config)
     if (strcmp(config->learner.schedule, "constant") != 0 && config->learner.schedule_steps == 0) {
         rt_buf_addf(&text, "steps=%lld\n", (long long)config->run.steps);
     }
+    rt_buf_addf(&text, "bits=%s %s\n", bits_of(config->learner.device), bits_of(config->actors.device));
     /* What is measured changes no weights, unless the mixture follows it. */
     if (config->mixing.strategy == RT_MIX_GRADIENT) {
         rt_buf_addf(&text, "account=%s every %lld\n", config->gradients.account,

@@ -58,7 +58,7 @@ static void read_folder(const char *path, int folder)
         if (entry->d_name[0] == '.')
             continue;
         char *inner = rt_format("%s/%s", path, entry->d_name);
-        if (ends_with(inner, ".c") || ends_with(inner, ".h")) {
+        if (ends_with(inner, ".c") || ends_with(inner, ".h") || ends_with(inner, ".cu")) {
             assert_true(sources_count < FILES_MAX);
             source *file = &sources[sources_count++];
             *file = (source){.path = inner, .folder = folder};

@@ -39,12 +39,13 @@ int rt_cuda_load(rt_ops **ops, rt_error *err)
         library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return rt_fail(err, RT_ERR_USAGE,
-                       "device \"cuda\": " LIBRARY " can't be opened (%s); build on a machine with nvcc, or use "
-                       "device cpu", dlerror());
+                       "device \"cuda\": " LIBRARY " can't be opened (%s); build on a machine with nvcc, or "
+                       "use device cpu", dlerror());
     rt_ops *(*open_device)(char *reason, size_t room);
     void *symbol = dlsym(library, "rt_cuda_open");
     if (!symbol)
-        return rt_fail(err, RT_ERR_STATE, "device \"cuda\": " LIBRARY " is of another version; build again");
+        return rt_fail(err, RT_ERR_STATE,
+                       "device \"cuda\": " LIBRARY " is of another version; build again");
     memcpy(&open_device, &symbol, sizeof open_device); /* C has no cast from an object to a function */
     char reason[200] = "";
     *ops = open_device(reason, sizeof reason);

@@ -39,6 +39,8 @@ for i in 0 1 2 3; do # evaluations, rewards: what does not depend on the clock
 done
 
 # ---- no coordinator
+[ -e /dev/nvidiactl ] || refused no-gpu 2 'device "cuda"' "device cpu" -- \
+    "$RETAKE" verify tests/golden/llama tests/golden/llama.ref.safetensors --device cuda
 refused unreachable 1 "no word from a coordinator" "coordinator.address" -- \
     "$RETAKE" actor "$config" --run "$work/alone" --unreachable 1
 "$RETAKE" learner "$config" --run "$work/alone" --unreachable 1 2>"$work/alone.err"

@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(THREADS) attend(attend_args t)
             for (int j = (int)threadIdx.x; j < count; j += LANES)
                 sum += weights[j];
         for (int j = 0; j < count; j++) {
-            const float *v = page_of(t, p, first + j) + (size_t)RT_PAGE * p.s + (size_t)(j % RT_PAGE) * p.s;
+            const float *v = page_of(t, p, first + j) + (size_t)(RT_PAGE + j % RT_PAGE) * p.s;
 #pragma unroll
             for (int w = 0; w < WIDE; w++) {
                 int i = (int)threadIdx.x + w * THREADS;
@@ -143,7 +143,8 @@ static void head_check(int s)
 {
     if (s <= HEAD_MAX)
         return;
-    fprintf(stderr, "retake: heads of %d floats are beyond the CUDA backend's %d; use device cpu\n", s, HEAD_MAX);
+    fprintf(stderr, "retake: heads of %d floats are beyond the CUDA backend's %d; use device cpu\n", s,
+            HEAD_MAX);
     abort();
 }
 
@@ -257,57 +258,91 @@ __device__ int rows_that_saw(int *list, const rt_row *at, int rows, int first, i
     return count;
 }
 
-/* PER: elements of the page's gradient a thread owns, at least 32·S / PAGE_THREADS. */
-template <int PER> __global__ void __launch_bounds__(PAGE_THREADS) attend_dkv(attend_args t, float *dkv_pool,
-                                                                             const int *number, int rows)
+/* What a block of threads of the page's gradient holds of up to ITEMS items: rows times heads. */
+template <int SIZE> struct page_items {
+    float q[ITEMS][SIZE], grad[ITEMS][SIZE], weight[ITEMS][RT_PAGE], ds[ITEMS][RT_PAGE];
+};
+
+struct page_place {
+    const float *kv; /* the page */
+    int page, number, kv_head, group, s;
+    const int *list; /* rows that saw it */
+};
+
+__device__ inline int head_of(const page_place &p, int item)
 {
-    __shared__ float q[ITEMS][PER * 8], grad[ITEMS][PER * 8], weight[ITEMS][RT_PAGE], ds[ITEMS][RT_PAGE];
+    return p.kv_head * p.group + item % p.group;
+}
+
+template <int SIZE>
+__device__ void items_load(page_items<SIZE> &to, const attend_args &t, const page_place &p, int begin,
+                           int count)
+{
+    for (int e = (int)threadIdx.x; e < count * p.s; e += PAGE_THREADS) {
+        int item = begin + e / p.s, row = p.list[item / p.group];
+        size_t column = (size_t)head_of(p, item) * p.s + e % p.s;
+        to.q[e / p.s][e % p.s] = t.q[(size_t)row * t.q_ld + column];
+        to.grad[e / p.s][e % p.s] = t.dout[(size_t)row * t.dout_ld + column];
+    }
+}
+
+/* A warp an item: half of it has scores of the 16 slots, the other half what values hand back. */
+template <int SIZE>
+__device__ void items_weigh(page_items<SIZE> &to, const attend_args &t, const page_place &p, int begin,
+                            int count)
+{
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, slot = lane % RT_PAGE;
+    if (warp >= count)
+        return;
+    int item = begin + warp, row = p.list[item / p.group];
+    bool key = lane < RT_PAGE;
+    float own = key ? key_dot(to.q[warp], p.kv, slot, p.s) : value_dot(to.grad[warp], p.kv, slot, p.s);
+    float value = __shfl_down_sync(0xffffffffu, own, RT_PAGE);
+    size_t at = (size_t)row * t.heads + head_of(p, item);
+    float weight, ds;
+    weight_of(own, value, 1.0f / sqrtf((float)p.s), t.stats + at * 2, t.delta[at], &weight, &ds);
+    if (!key)
+        return;
+    /* slots behind the row's position hold nothing of it */
+    bool seen = p.number * RT_PAGE + slot <= t.at[row].position;
+    to.weight[warp][slot] = seen ? weight : 0;
+    to.ds[warp][slot] = seen ? ds : 0;
+}
+
+/* PER: elements of the page's gradient a thread owns, at least 32·S / PAGE_THREADS. */
+template <int PER>
+__global__ void __launch_bounds__(PAGE_THREADS)
+    attend_dkv(attend_args t, float *dkv_pool, const int *number, int rows)
+{
+    __shared__ page_items<PER * 8> items;
     __shared__ int list[PAGE_THREADS];
     int page = (int)blockIdx.x, kv_head = (int)blockIdx.y, s = t.kv.head_size, half = RT_PAGE * s;
-    int group = t.heads / t.kv.kv_heads, warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     if (number[page] < 0)
         return;
-    const float *kv = page_at(t.kv, kv_head, page);
-    float *to = dkv_pool + (kv - t.kv.pool), scale = 1.0f / sqrtf((float)s), acc[PER];
+    int group = t.heads / t.kv.kv_heads;
+    page_place p = {page_at(t.kv, kv_head, page), page, number[page], kv_head, group, s, list};
+    float *to = dkv_pool + (p.kv - t.kv.pool), acc[PER];
 #pragma unroll
     for (int m = 0; m < PER; m++) {
         int e = (int)threadIdx.x + m * PAGE_THREADS;
         acc[m] = e < 2 * half ? to[e] : 0;
     }
     for (int first = 0; first < rows; first += PAGE_THREADS) {
-        int items = rows_that_saw(list, t.at, rows, first, page, number[page]) * group;
-        for (int begin = 0; begin < items; begin += ITEMS) {
-            int count = min(ITEMS, items - begin);
-            for (int e = (int)threadIdx.x; e < count * s; e += PAGE_THREADS) {
-                int item = begin + e / s, row = list[item / group];
-                size_t column = (size_t)(kv_head * group + item % group) * s + e % s;
-                q[e / s][e % s] = t.q[(size_t)row * t.q_ld + column];
-                grad[e / s][e % s] = t.dout[(size_t)row * t.dout_ld + column];
-            }
+        int all = rows_that_saw(list, t.at, rows, first, page, p.number) * p.group;
+        for (int begin = 0; begin < all; begin += ITEMS) {
+            int count = min(ITEMS, all - begin);
+            items_load(items, t, p, begin, count);
             __syncthreads();
-            if (warp < count) {
-                int item = begin + warp, row = list[item / group], slot = lane % RT_PAGE;
-                float own = lane < RT_PAGE ? key_dot(q[warp], kv, slot, s) : value_dot(grad[warp], kv, slot, s);
-                float value = __shfl_down_sync(0xffffffffu, own, RT_PAGE);
-                size_t number_of = (size_t)row * t.heads + kv_head * group + item % group;
-                /* slots behind the row's position hold nothing of it */
-                bool seen = number[page] * RT_PAGE + slot <= t.at[row].position;
-                float a, d;
-                weight_of(own, value, scale, t.stats + number_of * 2, t.delta[number_of], &a, &d);
-                if (lane < RT_PAGE) {
-                    weight[warp][slot] = seen ? a : 0;
-                    ds[warp][slot] = seen ? d : 0;
-                }
-            }
+            items_weigh(items, t, p, begin, count);
             __syncthreads();
-            for (int item = 0; item < count; item++) {
+            for (int i = 0; i < count; i++) {
 #pragma unroll
                 for (int m = 0; m < PER; m++) {
-                    int e = (int)threadIdx.x + m * PAGE_THREADS;
+                    int e = (int)threadIdx.x + m * PAGE_THREADS, v = e - half;
                     if (e < half)
-                        acc[m] = fmaf(q[item][e / RT_PAGE], ds[item][e % RT_PAGE], acc[m]);
+                        acc[m] = fmaf(items.q[i][e / RT_PAGE], items.ds[i][e % RT_PAGE], acc[m]);
                     else if (e < 2 * half)
-                        acc[m] = fmaf(weight[item][(e - half) / s], grad[item][(e - half) % s], acc[m]);
+                        acc[m] = fmaf(items.weight[i][v / s], items.grad[i][v % s], acc[m]);
                 }
             }
             __syncthreads();
@@ -333,7 +368,8 @@ static void attention_backward(rt_ops *ops, float *dq, int dq_ld, const rt_kv_vi
     int *number = (int *)(delta + items);
     attend_args t = {};
     t.q = q, t.q_ld = q_ld, t.out = out, t.out_ld = out_ld, t.dout = dout, t.dout_ld = dout_ld;
-    t.to = dq, t.to_ld = dq_ld, t.stats = (float *)stats, t.delta = delta, t.heads = heads, t.kv = *kv, t.at = at;
+    t.to = dq, t.to_ld = dq_ld, t.stats = (float *)stats, t.delta = delta;
+    t.heads = heads, t.kv = *kv, t.at = at;
     dim3 grid((unsigned)rows, (unsigned)heads), pages((unsigned)kv->pages, (unsigned)kv->kv_heads);
     deltas<<<grid, LANES>>>(delta, t);
     CUDA_LAUNCHED();
@@ -343,8 +379,8 @@ static void attention_backward(rt_ops *ops, float *dq, int dq_ld, const rt_kv_vi
     pages_number<<<(unsigned)rows, 32>>>(number, at);
     CUDA_LAUNCHED();
     /* both pools have one form; the views may stand at different layers */
-    float *to = dkv->pool + ((size_t)dkv->layer - (size_t)kv->layer) * kv->kv_heads * kv->pages * 2 * RT_PAGE *
-                                kv->head_size;
+    ptrdiff_t layer = (ptrdiff_t)kv->kv_heads * kv->pages * 2 * RT_PAGE * kv->head_size;
+    float *to = dkv->pool + (dkv->layer - kv->layer) * layer;
     if (kv->head_size <= 64)
         attend_dkv<8><<<pages, PAGE_THREADS>>>(t, to, number, rows);
     else if (kv->head_size <= 128)

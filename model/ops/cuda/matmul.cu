@@ -152,8 +152,8 @@ static void matmul(rt_ops *, float *y, int y_ld, const float *x, int x_ld, const
         forward<float>(y, y_ld, x, x_ld, w, rows, accumulate);
 }
 
-static void matmul_dx(rt_ops *, float *dx, int dx_ld, const float *dy, int dy_ld, const rt_packed *w, int rows,
-                      bool accumulate)
+static void matmul_dx(rt_ops *, float *dx, int dx_ld, const float *dy, int dy_ld, const rt_packed *w,
+                      int rows, bool accumulate)
 {
     if (w->bf16)
         backward<unsigned short>(dx, dx_ld, dy, dy_ld, w, rows, accumulate);

@@ -53,7 +53,8 @@ static void rope(rt_ops *, float *x, int x_ld, int heads, const rt_rope *rope, c
 {
     if (rows <= 0)
         return;
-    rope_rows<<<(unsigned)rows, 32>>>(x, x_ld, heads, rope->head_size / 2, rope->frequencies, at, (float)sign);
+    rope_rows<<<(unsigned)rows, 32>>>(x, x_ld, heads, rope->head_size / 2, rope->frequencies, at,
+                                      (float)sign);
     CUDA_LAUNCHED();
 }
 
@@ -99,7 +100,8 @@ __global__ void gather_rows(rt_kv_view dkv, float *dk, float *dv, int ld, const 
     }
 }
 
-static void kv_gather(rt_ops *, const rt_kv_view *dkv, float *dk, float *dv, int ld, const rt_row *at, int rows)
+static void kv_gather(rt_ops *, const rt_kv_view *dkv, float *dk, float *dv, int ld, const rt_row *at,
+                      int rows)
 {
     if (rows <= 0)
         return;

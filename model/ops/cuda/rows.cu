@@ -60,7 +60,8 @@ __device__ inline int row_of_lanes()
     return (int)(blockIdx.x * ROWS_AT_ONCE + threadIdx.x / LANES);
 }
 
-__global__ void rmsnorm_rows(float *y, float *rstd, const float *x, const float *w, int rows, int d, float eps)
+__global__ void rmsnorm_rows(float *y, float *rstd, const float *x, const float *w, int rows, int d,
+                             float eps)
 {
     int r = row_of_lanes(), lane = (int)threadIdx.x % LANES;
     if (r >= rows)
@@ -78,7 +79,8 @@ __global__ void rmsnorm_rows(float *y, float *rstd, const float *x, const float 
         rstd[r] = scale;
 }
 
-static void rmsnorm(rt_ops *, float *y, float *rstd, const float *x, const float *w, int rows, int d, float eps)
+static void rmsnorm(rt_ops *, float *y, float *rstd, const float *x, const float *w, int rows, int d,
+                    float eps)
 {
     if (rows <= 0)
         return;
@@ -104,7 +106,8 @@ __global__ void rmsnorm_back(float *dx, const float *dy, const float *x, const f
 }
 
 /* 32 columns a block: all warps bring factors of some rows, the first one runs the chains over them. */
-__global__ void rmsnorm_back_weight(float *dw, const float *dy, const float *x, const float *rstd, int rows, int d)
+__global__ void rmsnorm_back_weight(float *dw, const float *dy, const float *x, const float *rstd, int rows,
+                                    int d)
 {
     __shared__ float left[WEIGHT_ROWS][32], right[WEIGHT_ROWS][32];
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, i = (int)blockIdx.x * 32 + lane;
@@ -128,8 +131,8 @@ __global__ void rmsnorm_back_weight(float *dw, const float *dy, const float *x, 
         dw[i] = sum;
 }
 
-static void rmsnorm_backward(rt_ops *, float *dx, float *dw, const float *dy, const float *x, const float *rstd,
-                             const float *w, int rows, int d)
+static void rmsnorm_backward(rt_ops *, float *dx, float *dw, const float *dy, const float *x,
+                             const float *rstd, const float *w, int rows, int d)
 {
     if (rows <= 0)
         return;
@@ -182,8 +185,8 @@ __global__ void swiglu_back(float *dgate_up, float *y, const float *dy, const fl
     dgate_up[pair + f] = grad * silu;
 }
 
-static void swiglu_backward(rt_ops *, float *dgate_up, float *y, const float *dy, const float *gate_up, int rows,
-                            int f)
+static void swiglu_backward(rt_ops *, float *dgate_up, float *y, const float *dy, const float *gate_up,
+                            int rows, int f)
 {
     size_t count = (size_t)rows * f;
     if (count == 0)
@@ -249,8 +252,8 @@ __global__ void logprob_rows(float *logprob, float *lse, const float *logits, co
         logprob[r] = row[target[r]] / temperature - total;
 }
 
-static void logprob(rt_ops *, float *logprob, float *lse, const float *logits, const int32_t *target, int rows,
-                    int v, float temperature)
+static void logprob(rt_ops *, float *logprob, float *lse, const float *logits, const int32_t *target,
+                    int rows, int v, float temperature)
 {
     if (rows <= 0)
         return;

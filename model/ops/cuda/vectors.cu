@@ -196,7 +196,8 @@ static void gram(rt_ops *ops, double *gram, const float *const *vectors, int cou
     gram_vectors all = {};
     memcpy(all.at, vectors, (size_t)count * sizeof *vectors);
     double *sums = (double *)rt_cuda_scratch(ops, runs * square * sizeof(double));
-    gram_runs<<<dim3((unsigned)runs, (unsigned)(count * (count + 1) / 2)), LANES>>>(sums, all, count, elements);
+    dim3 grid((unsigned)runs, (unsigned)(count * (count + 1) / 2)); /* runs, pairs */
+    gram_runs<<<grid, LANES>>>(sums, all, count, elements);
     CUDA_LAUNCHED();
     double *host = (double *)malloc(runs * square * sizeof *host);
     CUDA_CHECK(cudaMemcpy(host, sums, runs * square * sizeof *host, cudaMemcpyDeviceToHost));
