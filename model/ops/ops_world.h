@@ -123,7 +123,11 @@ static inline world *world_of(int kind)
     switch (kind) {
     case 0: return world_new(96, 192, 4, 2, 24, 301, RT_F32);
     case 1: return world_new(40, 83, 3, 1, 10, 61, RT_BF16);
-    default: return world_new(64, 330, 4, 4, 32, 130, RT_BF16);
+    case 2: return world_new(64, 330, 4, 4, 32, 130, RT_BF16);
+    /* the head sizes of large models, for devices whose kernels differ by them */
+    case 3: return world_new(32, 48, 3, 1, 64, 40, RT_F32);
+    case 4: return world_new(32, 48, 4, 2, 128, 1100, RT_F32);
+    default: return world_new(32, 48, 2, 1, 256, 40, RT_F32);
     }
 }
 
