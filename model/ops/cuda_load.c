@@ -12,31 +12,28 @@
 
 _Static_assert(RT_F32 == 0 && RT_BF16 == 1, "as model/ops/cuda/cuda.h has them");
 
-/* From the program's folder up: tests and benchmarks lie one below retake. */
-static void *open_beside(const char *above)
+/* In the program's folder or, for tests and benchmarks, which lie one below retake, in the one above; else
+ * where the loader looks. */
+static char *library_path(void)
 {
-    char path[4096];
-    ssize_t bytes = readlink("/proc/self/exe", path, sizeof path);
-    if (bytes <= 0 || (size_t)bytes == sizeof path)
-        return NULL;
-    path[bytes] = 0;
-    char *slash = strrchr(path, '/');
-    if (!slash)
-        return NULL;
-    *slash = 0;
-    char *file = rt_format("%s/%s" LIBRARY, path, above);
-    void *library = access(file, F_OK) == 0 ? dlopen(file, RTLD_NOW | RTLD_LOCAL) : NULL;
-    rt_free(file);
-    return library;
+    char program[4096];
+    ssize_t bytes = readlink("/proc/self/exe", program, sizeof program - 1);
+    char *slash = bytes > 0 ? memrchr(program, '/', (size_t)bytes) : NULL;
+    static const char *const above[] = {"", "../"};
+    for (size_t i = 0; slash && i < RT_COUNT(above); i++) {
+        char *file = rt_format("%.*s/%s" LIBRARY, (int)(slash - program), program, above[i]);
+        if (access(file, F_OK) == 0)
+            return file;
+        rt_free(file);
+    }
+    return rt_strdup(LIBRARY);
 }
 
 int rt_cuda_load(rt_ops **ops, rt_error *err)
 {
-    void *library = open_beside("");
-    if (!library)
-        library = open_beside("../");
-    if (!library)
-        library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    char *path = library_path();
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    rt_free(path);
     if (!library)
         return rt_fail(err, RT_ERR_USAGE,
                        "device \"cuda\": " LIBRARY " can't be opened (%s); build on a machine with nvcc, or "
