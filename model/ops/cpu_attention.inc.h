@@ -10,37 +10,6 @@
 
 /* ---- rotary positions ----------------------------------------------------------------------- */
 
-/* cos and sin of an angle ≥ 0 in double, straight-line so that loops over it vectorize: the
- * angle minus the nearest multiple of π/2, then Taylor polynomials on |r| ≤ π/4 (error below
- * 1e-15), then the quadrant. Exact enough for angles below 2^30. */
-RT_INLINE void cos_sin(double angle, double *c, double *s)
-{
-    double shifted = fma(angle, 0.63661977236758138, 6755399441055744.0);
-    double n = shifted - 6755399441055744.0;
-    double r = fma(n, -1.5707963267948966, angle);
-    r = fma(n, -6.123233995736766e-17, r);
-    double z = r * r, a = -1.0 / 1307674368000.0, b = -1.0 / 87178291200.0;
-    a = fma(a, z, 1.0 / 6227020800.0);
-    a = fma(a, z, -1.0 / 39916800.0);
-    a = fma(a, z, 1.0 / 362880.0);
-    a = fma(a, z, -1.0 / 5040.0);
-    a = fma(a, z, 1.0 / 120.0);
-    a = fma(a, z, -1.0 / 6.0);
-    b = fma(b, z, 1.0 / 479001600.0);
-    b = fma(b, z, -1.0 / 3628800.0);
-    b = fma(b, z, 1.0 / 40320.0);
-    b = fma(b, z, -1.0 / 720.0);
-    b = fma(b, z, 1.0 / 24.0);
-    b = fma(b, z, -0.5);
-    double sine = fma(a * z, r, r), cosine = fma(b, z, 1.0);
-    uint64_t quadrant;
-    memcpy(&quadrant, &shifted, sizeof quadrant);
-    bool odd = quadrant & 1;
-    double x = odd ? sine : cosine, y = odd ? cosine : sine;
-    *c = (quadrant + 1) & 2 ? -x : x;
-    *s = quadrant & 2 ? -y : y;
-}
-
 static void rope_fill(const rt_rope_table *t, int first, int end)
 {
     for (int position = first; position < end; position++) {

@@ -353,28 +353,7 @@ RT_INLINE vf vexp_below(vf x)
     return vpow2_below(p, t);
 }
 
-/* log x for a positive normal x (NaN and infinity pass through): x = 2^e·(1+f),
- * log(1+f) = f − f²/2 + f³·p(f), p fitted by Chebyshev nodes on [√½−1, √2−1]. */
-RT_INLINE float flog(float x)
-{
-    static const float p[] = {0.105308644f, -0.10646192f, 0.110377833f, -0.124507435f,
-                              0.142865241f, -0.166680008f, 0.200000107f, -0.249999896f,
-                              0.333333343f};
-    if (!(x < INFINITY))
-        return x;
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    uint32_t shifted = bits - 0x3f3504f3u; /* bits of √½: mantissas split there */
-    int32_t exponent = (int32_t)shifted >> 23;
-    bits = (shifted & 0x007fffffu) + 0x3f3504f3u;
-    float m;
-    memcpy(&m, &bits, sizeof m);
-    float f = m - 1, e = (float)exponent, q = -0.0620150007f;
-    for (int i = 0; i < 9; i++)
-        q = fmaf(q, f, p[i]);
-    float square = f * f;
-    float low = fmaf(e, 1.42860677e-06f, fmaf(square * f, q, -0.5f * square));
-    return fmaf(e, 0.693145752f, f + low);
-}
+#define RT_EXACT RT_INLINE
+#include "model/ops/exact.h"
 
 #endif

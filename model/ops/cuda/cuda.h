@@ -56,6 +56,9 @@ static inline unsigned cuda_blocks(size_t count, unsigned threads)
 
 #ifdef __CUDACC__
 
+#define RT_EXACT __device__ inline
+#include "model/ops/exact.h"
+
 /* ---- 16 lanes: half a warp -------------------------------------------------------------------- */
 
 constexpr int LANES = 16;
@@ -121,23 +124,6 @@ __device__ inline float exp_below(float x)
     float t, p = exp_part(max_of(-104.0f, x), &t);
     unsigned bits = ((unsigned)__float_as_int(t) << 23) + (159u << 23);
     return p * __int_as_float((int)bits) * 0x1p-32f;
-}
-
-__device__ inline float log_of(float x)
-{
-    const float p[] = {0.105308644f, -0.10646192f, 0.110377833f, -0.124507435f, 0.142865241f,
-                       -0.166680008f, 0.200000107f, -0.249999896f, 0.333333343f};
-    if (!(x < __int_as_float(0x7f800000)))
-        return x;
-    unsigned bits = (unsigned)__float_as_int(x), shifted = bits - 0x3f3504f3u;
-    int exponent = (int)shifted >> 23;
-    float m = __int_as_float((int)((shifted & 0x007fffffu) + 0x3f3504f3u));
-    float f = m - 1, e = (float)exponent, q = -0.0620150007f;
-    for (int i = 0; i < 9; i++)
-        q = fmaf(q, f, p[i]);
-    float square = f * f;
-    float low = fmaf(e, 1.42860677e-06f, fmaf(square * f, q, -0.5f * square));
-    return fmaf(e, 0.693145752f, f + low);
 }
 
 __device__ inline float weight_at(const float *w, size_t at)

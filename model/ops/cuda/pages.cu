@@ -1,34 +1,6 @@
 /* Rotary positions and the paged K/V store. */
 #include "model/ops/cuda/cuda.h"
 
-/* As the cpu backend has it: in double, exact enough for angles below 2^30. */
-__device__ inline void cos_sin(double angle, double *c, double *s)
-{
-    double shifted = fma(angle, 0.63661977236758138, 6755399441055744.0);
-    double n = shifted - 6755399441055744.0;
-    double r = fma(n, -1.5707963267948966, angle);
-    r = fma(n, -6.123233995736766e-17, r);
-    double z = r * r, a = -1.0 / 1307674368000.0, b = -1.0 / 87178291200.0;
-    a = fma(a, z, 1.0 / 6227020800.0);
-    a = fma(a, z, -1.0 / 39916800.0);
-    a = fma(a, z, 1.0 / 362880.0);
-    a = fma(a, z, -1.0 / 5040.0);
-    a = fma(a, z, 1.0 / 120.0);
-    a = fma(a, z, -1.0 / 6.0);
-    b = fma(b, z, 1.0 / 479001600.0);
-    b = fma(b, z, -1.0 / 3628800.0);
-    b = fma(b, z, 1.0 / 40320.0);
-    b = fma(b, z, -1.0 / 720.0);
-    b = fma(b, z, 1.0 / 24.0);
-    b = fma(b, z, -0.5);
-    double sine = fma(a * z, r, r), cosine = fma(b, z, 1.0);
-    unsigned long long quadrant = (unsigned long long)__double_as_longlong(shifted);
-    bool odd = quadrant & 1;
-    double x = odd ? sine : cosine, y = odd ? cosine : sine;
-    *c = (quadrant + 1) & 2 ? -x : x;
-    *s = quadrant & 2 ? -y : y;
-}
-
 /* A block a row; a thread turns one pair of every head. */
 __global__ void rope_rows(float *x, int x_ld, int heads, int half, const float *frequencies, const rt_row *at,
                           float sign)

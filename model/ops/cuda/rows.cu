@@ -244,7 +244,7 @@ __global__ void logprob_rows(float *logprob, float *lse, const float *logits, co
     __syncthreads();
     if (threadIdx.x != 0)
         return;
-    float total = max + log_of(lanes_fold(sums));
+    float total = max + flog(lanes_fold(sums));
     int r = (int)blockIdx.x;
     if (lse)
         lse[r] = total;
