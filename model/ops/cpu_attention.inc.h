@@ -5,7 +5,8 @@
  * one after the other) that end in the same page, times the query heads of one key-value head.
  * A block only saves loads: every row's chains run over absolute positions in ascending order
  * whatever block it is in. Slots beyond a row's position are never multiplied into its result,
- * so what an earlier user left in a page cannot show.
+ * so what an earlier user left in a page cannot show. A block of one row may hold several key-value
+ * heads, where one alone has too few chains to keep the multipliers busy.
  */
 
 /* ---- rotary positions ----------------------------------------------------------------------- */
@@ -153,12 +154,14 @@ static void cpu_kv_copy_backward(rt_ops *ops, const rt_kv_view *dkv, int to, int
 
 /* ---- blocks --------------------------------------------------------------------------------- */
 
-/* Everything a block needs. Item i is query head i % group of the block's row i / group. */
+/* Everything a block needs. Item i is query head i % group of the block's row i / group; of one row
+ * with several key-value heads, query head i counted from the first one's. */
 typedef struct block {
     const rt_kv_view *kv;
     const rt_row *at;          /* of the first row */
-    int head, rows, group;     /* key-value head, rows, query heads that share it */
-    int items, last;           /* rows·group; number of the page all rows end in */
+    int head, heads;           /* key-value heads: the first, how many; 1 where there are more rows */
+    int rows, group;           /* rows, query heads that share a key-value head */
+    int items, last;           /* rows·heads·group; number of the page all rows end in */
     size_t s, wide;            /* head size; the same rounded up to 16 */
 } block;
 
@@ -185,23 +188,34 @@ static int pages_most(const rt_row *at, int rows)
 }
 
 static block block_of(const rt_kv_view *kv, const rt_row *at, int row0, int row1, int head,
-                      int group)
+                      int heads, int group)
 {
     size_t s = (size_t)kv->head_size;
-    return (block){.kv = kv, .at = at + row0, .head = head, .rows = row1 - row0, .group = group,
-                   .items = (row1 - row0) * group, .last = at[row0].position / RT_PAGE, .s = s,
-                   .wide = (s + 15) / 16 * 16};
+    return (block){.kv = kv, .at = at + row0, .head = head, .heads = heads, .rows = row1 - row0,
+                   .group = group, .items = (row1 - row0) * heads * group,
+                   .last = at[row0].position / RT_PAGE, .s = s, .wide = (s + 15) / 16 * 16};
+}
+
+/* Of the block's head number `head`. */
+static const float *head_page(const block *b, int head, int page)
+{
+    return kv_page(b->kv, b->head + head, b->at->page_table[page]);
 }
 
 static const float *block_page(const block *b, int page)
 {
-    return kv_page(b->kv, b->head, b->at->page_table[page]);
+    return head_page(b, 0, page);
+}
+
+static int row_of(const block *b, int item)
+{
+    return b->rows == 1 ? 0 : item / b->group;
 }
 
 /* Positions of the last page that item i may see. */
 static int visible(const block *b, int item)
 {
-    return b->at[item / b->group].position % RT_PAGE + 1;
+    return b->at[row_of(b, item)].position % RT_PAGE + 1;
 }
 
 /* Rows of the block's heads, gathered: to (items, wide), zero between s and wide. */
@@ -217,10 +231,11 @@ static void gather_items(const block *b, float *to, const float *from, size_t fr
 
 /* ---- forward -------------------------------------------------------------------------------- */
 
-/* scores (items, ld) = q (items, q_ld) · Kᵀ for all pages of the block. */
-static void block_scores(const block *b, float *scores, size_t ld, const float *q, size_t q_ld)
+/* scores (items, ld) = q (items, q_ld) · Kᵀ for all pages of one of the block's heads. */
+static void head_scores(const block *b, int head, float *scores, size_t ld, const float *q,
+                        size_t q_ld)
 {
-    int together = panels_at_once(b->items);
+    int items = b->items / b->heads, together = panels_at_once(items);
     for (int page = 0; page <= b->last;) {
         int np = RT_MIN(together, b->last + 1 - page);
         const void *k[TILE_PANELS];
@@ -228,10 +243,17 @@ static void block_scores(const block *b, float *scores, size_t ld, const float *
                        .c = scores + (size_t)page * RT_PAGE, .depth = (int)b->s,
                        .columns = np * RT_PAGE};
         for (int p = 0; p < np; p++)
-            k[p] = block_page(b, page + p);
-        tile_rows(&t, b->items, np, B_F32);
+            k[p] = head_page(b, head, page + p);
+        tile_rows(&t, items, np, B_F32);
         page += np;
     }
+}
+
+static void block_scores(const block *b, float *scores, size_t ld, const float *q, size_t q_ld)
+{
+    size_t items = (size_t)(b->items / b->heads);
+    for (int h = 0; h < b->heads; h++)
+        head_scores(b, h, scores + (size_t)h * items * ld, ld, q + (size_t)h * items * q_ld, q_ld);
 }
 
 /* The largest score·scale of an item; what lies beyond `seen` on its last page does not count. */
@@ -360,6 +382,65 @@ static void values_of(const block *b, float *values, const float *p, size_t ld, 
     }
 }
 
+/* As value_tile for one row of several heads: item i reads the values of its own head. */
+RT_KERNEL void heads_tile(const value_args *t, int mr)
+{
+    vf acc[TILE_ROWS];
+    size_t s = t->s, ld = t->ld, column = RT_PAGE * s + panel_column(s, t->panel);
+    UNROLL(12)
+    for (int i = 0; i < mr; i++)
+        acc[i] = vzero();
+    for (int first = 0; first < t->positions; first += RT_PAGE) {
+        const float *v[TILE_ROWS], *a = t->p + first;
+        int count = RT_MIN(RT_PAGE, t->positions - first);
+        UNROLL(12)
+        for (int i = 0; i < mr; i++)
+            v[i] = head_page(t->b, i / t->b->group, first / RT_PAGE) + column;
+        for (size_t j = 0; j < (size_t)count; j++)
+            UNROLL(12)
+            for (int i = 0; i < mr; i++)
+                acc[i] = vfma(vset1(a[(size_t)i * ld + j]), vload(v[i] + j * s), acc[i]);
+    }
+    UNROLL(12)
+    for (int i = 0; i < mr; i++)
+        vstore(t->to + (size_t)i * t->to_ld, acc[i]);
+}
+
+#define HEADS_TILE(mr) \
+    static void heads_tile_##mr(const value_args *t) { heads_tile(t, mr); }
+
+HEADS_TILE(2)
+HEADS_TILE(3)
+HEADS_TILE(4)
+HEADS_TILE(5)
+HEADS_TILE(6)
+
+static value_function *const heads_tiles[] = {
+    NULL, NULL, heads_tile_2, heads_tile_3, heads_tile_4, heads_tile_5, heads_tile_6,
+};
+#define HEADS_ITEMS ((int)RT_COUNT(heads_tiles) - 1)
+
+/* How many key-value heads of one row stand in a block: those that fit a tile, where one head's items
+ * and panels alone are less than four chains. */
+static int heads_together(const rt_kv_view *kv, int group)
+{
+    int panels = (kv->head_size + 15) / 16;
+    bool alone = kv->head_size < 16 || group * panels >= 4;
+    int most = alone ? 1 : RT_MIN(kv->kv_heads, HEADS_ITEMS / group);
+    int sets = (kv->kv_heads + most - 1) / most;
+    return (kv->kv_heads + sets - 1) / sets;
+}
+
+static void values_of_heads(const block *b, float *values, const float *p, size_t ld)
+{
+    value_args t = {.p = p, .ld = ld, .s = b->s, .b = b, .to_ld = b->wide,
+                    .positions = b->at->position + 1};
+    for (; t.panel < b->wide / 16; t.panel++) {
+        t.to = values + 16 * t.panel;
+        heads_tiles[b->items](&t);
+    }
+}
+
 /* The last page adds to what values hold, row by row: rows see different parts of it. */
 static void values_last(const block *b, float *values, const float *p, size_t ld)
 {
@@ -399,6 +480,8 @@ static void block_values(const block *b, float *values, const float *p, size_t l
 {
     if (b->s < 16) {
         values_ragged(b, values, p, ld);
+    } else if (b->heads > 1) {
+        values_of_heads(b, values, p, ld);
     } else if (b->rows == 1) {
         values_of(b, values, p, ld, b->at->position + 1);
     } else {
@@ -428,7 +511,7 @@ static void attend_block(const block *b, float *out, size_t out_ld, float *stats
     block_softmax(b, scores, ld, kept);
     block_values(b, values, scores, ld);
     for (int i = 0; i < b->items; i++) {
-        int row = i / b->group, head = b->head * b->group + i % b->group;
+        int row = row_of(b, i), head = b->head * b->group + i - row * b->group;
         float *to = out + (size_t)row * out_ld + (size_t)head * b->s;
         vf inverse = vset1(1.0f / kept[2 * i + 1]);
         for (size_t d = 0; d < b->wide / 16; d++) {
@@ -461,16 +544,21 @@ static void cpu_attention(rt_ops *ops, float *out, int out_ld, float *stats, con
     char *scratch = rt_host_scratch(ops, (index + (size_t)threads * floats) * sizeof(float));
     int *starts = (int *)(void *)scratch;
     float *buffers = (float *)(void *)(scratch + index * sizeof(float));
-    int count = find_blocks(starts, at, rows) * kv_heads;
+    int together = heads_together(kv, group), sets = (kv_heads + together - 1) / together;
+    int count = find_blocks(starts, at, rows) * sets;
     PARALLEL_FOR_UNEQUAL(threads)
     for (int task = 0; task < count; task++) {
-        int i = task / kv_heads;
+        int i = task / sets, head = task % sets * together;
+        int end = RT_MIN(head + together, kv_heads);
+        int step = starts[i + 1] - starts[i] == 1 ? end - head : 1;
         size_t row = (size_t)starts[i];
-        block b = block_of(kv, at, starts[i], starts[i + 1], task % kv_heads, group);
-        attend_block(&b, out + row * (size_t)out_ld, (size_t)out_ld,
-                     stats ? stats + row * (size_t)heads * 2 : NULL, heads,
-                     q + row * (size_t)q_ld, (size_t)q_ld,
-                     buffers + (size_t)thread_index() * floats);
+        for (; head < end; head += step) {
+            block b = block_of(kv, at, starts[i], starts[i + 1], head, step, group);
+            attend_block(&b, out + row * (size_t)out_ld, (size_t)out_ld,
+                         stats ? stats + row * (size_t)heads * 2 : NULL, heads,
+                         q + row * (size_t)q_ld, (size_t)q_ld,
+                         buffers + (size_t)thread_index() * floats);
+        }
     }
 }
 
@@ -661,7 +749,7 @@ static void cpu_attention_backward(rt_ops *ops, float *dq, int dq_ld, const rt_k
     PARALLEL_FOR(threads)
     for (int head = 0; head < kv->kv_heads; head++) {
         for (int i = 0; i < count; i++) {
-            block b = block_of(kv, at, starts[i], starts[i + 1], head, group);
+            block b = block_of(kv, at, starts[i], starts[i + 1], head, 1, group);
             attend_backward_block(&b, &job, (size_t)starts[i],
                                   buffers + (size_t)thread_index() * floats);
         }

@@ -93,6 +93,7 @@ static void test_worlds(void **state)
     compare(48, 17, 2, 1, 2, 16, RT_F32, WORLD_ROWS);
     compare(128, 64, 2, 1, 64, 15, RT_F32, 1);
     compare(41, 47, 5, 1, 18, 400, RT_F32, 16);
+    compare(32, 48, 7, 7, 16, 40, RT_F32, 1);
     compare(64, 40, 8, 1, 130, 33, RT_F32, WORLD_ROWS); /* head size beyond the rope chunk */
 }
 

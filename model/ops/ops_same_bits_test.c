@@ -23,7 +23,7 @@ static void test_rows(void **state)
     (void)state;
     static const int pieces[] = {1, 2, 3, 5, 7, 8, 13, 16, 33, 64};
     rt_ops *ops = ops_or_null("cpu", 1);
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < WORLDS_ANY; kind++) {
         world *w = world_of(kind);
         record *whole = world_run(ops, w, WORLD_ROWS);
         for (size_t i = 0; i < RT_COUNT(pieces); i++) {
@@ -42,7 +42,7 @@ static void test_threads(void **state)
     (void)state;
     static const int counts[] = {2, 3, 5};
     rt_ops *one = ops_or_null("cpu", 1);
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < WORLDS_ANY; kind++) {
         world *w = world_of(kind);
         record *a = world_run(one, w, WORLD_ROWS);
         for (size_t i = 0; i < RT_COUNT(counts); i++) {
@@ -65,7 +65,7 @@ static void test_instruction_sets(void **state)
     static const char *const devices[] = {"cpu:avx2", "cpu:avx512"};
     rt_ops *scalar = ops_or_null("cpu:scalar", 2);
     assert_string_equal(scalar->isa, "scalar");
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < WORLDS_ANY; kind++) {
         world *w = world_of(kind);
         record *a = world_run(scalar, w, WORLD_ROWS);
         for (size_t i = 0; i < RT_COUNT(devices); i++) {
