@@ -42,6 +42,7 @@ void rt_actor_post(rt_actor *actor, const rt_note *note)
 /* Twice the slots: what is in work and one batch ahead, so that no round trip is waited for. */
 void rt_actor_credit(rt_actor *actor)
 {
+    actor->credit_due = false; /* who joins or has weights again tells its credit then */
     if (!actor->joined || !actor->posted.set)
         return;
     int64_t busy = 0;
@@ -224,6 +225,18 @@ static void on_reject(void *context, rt_socket *socket, const rt_error *error)
     rt_log_line(((rt_actor *)context)->log, RT_WARN, "dropped: %s", error->message);
 }
 
+/* Leases that came together start together; the coordinator is told once what is free now. */
+static void on_turn(void *context)
+{
+    rt_actor *actor = context;
+    if (actor->ending)
+        return;
+    if (actor->waiting)
+        rt_leases_flush(actor);
+    if (actor->credit_due)
+        rt_actor_credit(actor);
+}
+
 static void on_note(void *context)
 {
     rt_actor *actor = context;
@@ -232,10 +245,11 @@ static void on_note(void *context)
             rt_weights_back(actor, &note->version);
         } else {
             rt_leases_done(actor, note->work);
-            rt_actor_credit(actor);
+            actor->credit_due = true;
         }
         rt_free(note);
     }
+    on_turn(actor);
 }
 
 /* ---- time and signals ---------------------------------------------------------------------- */
@@ -288,7 +302,7 @@ static int open_socket(rt_actor *actor, const char *which, rt_socket **socket)
     if (code == RT_OK) {
         const rt_socket_options options = {.type = ZMQ_DEALER, .endpoint = endpoint.data,
             .sender = actor->name, .incarnation = actor->incarnation, .on_message = on_message,
-            .on_reject = on_reject, .context = actor};
+            .on_reject = on_reject, .on_turn = on_turn, .context = actor};
         code = rt_socket_open(socket, &actor->loop, actor->zmq, &options, actor->err);
     }
     rt_buf_free(&endpoint);

@@ -283,8 +283,7 @@ void rt_leases_take(rt_actor *actor, const rt_message *message)
     }
     open_add(actor, work, lease->attempt);
     rt_work_append(&actor->waiting, work);
-    rt_leases_flush(actor);
-    rt_actor_credit(actor);
+    actor->credit_due = true;
 }
 
 static bool drop_from(rt_work **list, uint64_t request)
@@ -308,7 +307,7 @@ void rt_leases_cancel(rt_actor *actor, uint64_t lease)
     open_remove(actor, open);
     if (!drop_from(&actor->waiting, request) && !drop_from(&actor->unsent, request))
         rt_actor_post(actor, &(rt_note){.kind = RT_NOTE_CANCEL, .request = request});
-    rt_actor_credit(actor);
+    actor->credit_due = true;
 }
 
 void rt_leases_drop(rt_actor *actor)

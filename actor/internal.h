@@ -146,6 +146,7 @@ typedef struct rt_actor {
     rt_work *waiting;     /* leases whose version is not here yet */
     rt_work *unsent;      /* results the socket did not take */
     uint64_t requests;
+    bool credit_due;      /* what is free has changed since the coordinator was told */
 
     char state[32];
     int64_t state_ns, rate_ns;

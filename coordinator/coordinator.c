@@ -376,7 +376,7 @@ static void on_nothing(void *context, rt_socket *socket, const rt_message *messa
 }
 
 static int open_socket(rt_coordinator *co, rt_socket **socket, const char *which, int type,
-                       bool raw, rt_message_cb *on_message, rt_error *err)
+                       bool raw, rt_message_cb *on_message, rt_turn_cb *on_turn, rt_error *err)
 {
     rt_buf endpoint = {0};
     int rc = rt_endpoint(co->config, which, true, &endpoint, err);
@@ -389,6 +389,7 @@ static int open_socket(rt_coordinator *co, rt_socket **socket, const char *which
                                      .raw = raw,
                                      .on_message = on_message,
                                      .on_reject = rt_workers_reject,
+                                     .on_turn = on_turn,
                                      .context = co};
         rc = rt_socket_open(socket, &co->loop, co->zmq, &options, err);
     }
@@ -418,13 +419,15 @@ static int open_handles(rt_coordinator *co, rt_error *err)
     uv_timer_start(&co->tick, on_tick, period, period);
     uv_signal_start(&co->on_int, on_signal, SIGINT);
     uv_signal_start(&co->on_term, on_signal, SIGTERM);
-    int rc = open_socket(co, &co->stats, "stats", ZMQ_REP, true, rt_stats_message, err);
-    rc = rc ? rc : open_socket(co, &co->events, "events", ZMQ_PUB, true, on_nothing, err);
-    rc = rc ? rc : open_socket(co, &co->work, "work", ZMQ_ROUTER, false, rt_workers_message, err);
-    rc = rc ? rc : open_socket(co, &co->blob, "blob", ZMQ_ROUTER, false, rt_depot_serve, err);
+    int rc = open_socket(co, &co->stats, "stats", ZMQ_REP, true, rt_stats_message, NULL, err);
+    rc = rc ? rc : open_socket(co, &co->events, "events", ZMQ_PUB, true, on_nothing, NULL, err);
+    rc = rc ? rc
+            : open_socket(co, &co->work, "work", ZMQ_ROUTER, false, rt_workers_message,
+                          rt_workers_turn, err);
+    rc = rc ? rc : open_socket(co, &co->blob, "blob", ZMQ_ROUTER, false, rt_depot_serve, NULL, err);
     return rc ? rc
               : open_socket(co, &co->learner_socket, "learner", ZMQ_ROUTER, false, rt_link_message,
-                            err);
+                            NULL, err);
 }
 
 static void close_handles(rt_coordinator *co)

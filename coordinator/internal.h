@@ -149,7 +149,7 @@ sqlite3 *rt_store_database(rt_store *store); /* before start */
 double rt_store_metric(rt_store *store, int64_t step,
                        const char *name); /* before start; NaN: none */
 int rt_store_start(rt_store *store, rt_store_failed_fn *failed, void *context, rt_error *err);
-void rt_store_put(rt_store *store, rt_store_row *row); /* takes; never blocks */
+void rt_store_put(rt_store *store, rt_store_row *row); /* takes; never blocks; on disk soon */
 int rt_store_flush(rt_store *store, rt_error *err); /* waits until all of it is committed */
 size_t rt_store_waiting(const rt_store *store);
 /* Code and sentence of the failure that stopped the writer; 0: none. */
@@ -417,6 +417,7 @@ void rt_coordinator_waits(const rt_coordinator *co, rt_buf *out);
 
 /* workers.c */
 void rt_workers_message(void *context, rt_socket *socket, const rt_message *message);
+void rt_workers_turn(void *context); /* after a turn of them */
 void rt_workers_reject(void *context, rt_socket *socket, const rt_error *error);
 void rt_workers_announce(rt_coordinator *co);
 void rt_workers_lease_out(rt_coordinator *co);

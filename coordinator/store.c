@@ -1,7 +1,8 @@
 /*
  * store: the run store's writer. The loop thread packs rows and pushes them into a ring; one
- * writer thread puts all that is waiting into one transaction. A slow disk makes the queue longer,
- * never the loop slower. When the disk refuses, the writer stops and keeps the sentence why.
+ * writer thread lets some gather and puts all that is waiting into one transaction (one for each row
+ * costs the loop a wake-up, and the machine that also samples several times the work). A slow disk makes
+ * the queue longer, never the loop slower. When the disk refuses, the writer stops and keeps the sentence why.
  */
 #include <math.h>
 #include <pthread.h>
@@ -11,6 +12,8 @@
 
 #define RING_ROWS (1 << 16)
 #define ROWS_PER_TRANSACTION 4096
+#define GATHER_ROWS 256 /* so many are written at once, fewer when the first of them … */
+#define GATHER_MS 20    /* … has waited so long, or somebody waits for the commit */
 
 enum value_kind { VALUE_NULL, VALUE_INT, VALUE_REAL, VALUE_TEXT, VALUE_BLOB };
 
@@ -44,6 +47,7 @@ struct rt_store {
     bool started;
     pthread_mutex_t lock;
     pthread_cond_t wake, written_more;
+    bool asleep, hurry;      /* under lock: no row is here; the commit is waited for */
     size_t put;              /* rows, ever; loop thread */
     atomic_size_t committed; /* of them, or dropped after a failure */
     atomic_bool closing, failed;
@@ -251,6 +255,33 @@ static int write_waiting(rt_store *store)
     return count;
 }
 
+static struct timespec gather_end(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_nsec += GATHER_MS * 1000000L;
+    at.tv_sec += at.tv_nsec / 1000000000;
+    at.tv_nsec %= 1000000000;
+    return at;
+}
+
+static void wait_for_rows(rt_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    store->asleep = true;
+    while (rt_ring_count(store->ring) == 0 && !atomic_load(&store->closing)) {
+        pthread_cond_wait(&store->wake, &store->lock);
+    }
+    store->asleep = false;
+    struct timespec end = gather_end();
+    int code = 0;
+    while (code == 0 && rt_ring_count(store->ring) < GATHER_ROWS && !store->hurry &&
+           !atomic_load(&store->closing)) {
+        code = pthread_cond_timedwait(&store->wake, &store->lock, &end);
+    }
+    pthread_mutex_unlock(&store->lock);
+}
+
 static void *writer_main(void *context)
 {
     rt_store *store = context;
@@ -262,20 +293,19 @@ static void *writer_main(void *context)
         if (closing) {
             return NULL;
         }
-        pthread_mutex_lock(&store->lock);
-        while (rt_ring_count(store->ring) == 0 && !atomic_load(&store->closing)) {
-            pthread_cond_wait(&store->wake, &store->lock);
-        }
-        pthread_mutex_unlock(&store->lock);
+        wait_for_rows(store);
     }
 }
 
 /* ---- loop thread ----------------------------------------------------------------------------- */
 
-static void wake_writer(rt_store *store)
+/* When there is reason to: the first row is here, enough are, or it must not wait. */
+static void wake_writer(rt_store *store, bool now)
 {
     pthread_mutex_lock(&store->lock);
-    pthread_cond_signal(&store->wake);
+    if (now || store->asleep || rt_ring_count(store->ring) >= GATHER_ROWS) {
+        pthread_cond_signal(&store->wake);
+    }
     pthread_mutex_unlock(&store->lock);
 }
 
@@ -298,7 +328,7 @@ static void push_all(rt_store *store)
 {
     while (store->late_head) {
         push_late(store);
-        wake_writer(store);
+        wake_writer(store, true);
         struct timespec pause = {.tv_nsec = 1000000};
         nanosleep(&pause, NULL);
     }
@@ -318,7 +348,7 @@ void rt_store_put(rt_store *store, rt_store_row *row)
         store->late_count++;
     }
     if (store->started) {
-        wake_writer(store);
+        wake_writer(store, false);
     }
 }
 
@@ -327,9 +357,12 @@ int rt_store_flush(rt_store *store, rt_error *err)
     RT_ASSERT(store->started);
     push_all(store);
     pthread_mutex_lock(&store->lock);
+    store->hurry = true;
+    pthread_cond_signal(&store->wake);
     while (atomic_load(&store->committed) < store->put) {
         pthread_cond_wait(&store->written_more, &store->lock);
     }
+    store->hurry = false;
     pthread_mutex_unlock(&store->lock);
     return rt_store_failure(store, err);
 }
@@ -386,7 +419,11 @@ int rt_store_open(rt_store **out, const char *dir, rt_past *past, rt_error *err)
     store->path = rt_format("%s/run.db", dir);
     store->ring = rt_ring_new(RING_ROWS);
     pthread_mutex_init(&store->lock, NULL);
-    pthread_cond_init(&store->wake, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&store->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pthread_cond_init(&store->written_more, NULL);
     rc = open_database(store, err);
     if (!rc) {
@@ -418,7 +455,7 @@ static void finish_writer(rt_store *store)
 {
     push_all(store);
     atomic_store(&store->closing, true);
-    wake_writer(store);
+    wake_writer(store, true);
     pthread_join(store->thread, NULL);
 }
 

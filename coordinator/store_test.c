@@ -136,6 +136,40 @@ static void put_lease(fixture *f, int64_t id, const char *fate)
     rt_store_put(f->store, row);
 }
 
+static int rows_seen(const fixture *f)
+{
+    sqlite3 *reader = NULL;
+    sqlite3_stmt *count = NULL;
+    char *path = rt_format("%s/run.db", f->dir);
+    assert_int_equal(sqlite3_open_v2(path, &reader, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_prepare_v2(reader, "SELECT count(*) FROM metrics", -1, &count, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(count), SQLITE_ROW);
+    int rows = sqlite3_column_int(count, 0);
+    sqlite3_finalize(count);
+    sqlite3_close(reader);
+    rt_free(path);
+    return rows;
+}
+
+/* Rows gather for a moment, but none waits for the next one, or for a flush. */
+static void rows_reach_the_disk_by_themselves(void **state)
+{
+    fixture *f = *state;
+    reopen(f, true);
+    put_metric(f, 0, "loss", 1);
+    for (int ms = 0; rows_seen(f) < 1; ms++) {
+        assert_true(ms < 10000);
+        uv_sleep(1);
+    }
+    for (int i = 1; i <= 1000; i++) {
+        put_metric(f, i, "loss", 1);
+    }
+    rt_error err = {0};
+    assert_int_equal(rt_store_flush(f->store, &err), RT_OK);
+    assert_int_equal(rows_seen(f), 1001);
+}
+
 static void what_was_written_is_known_again(void **state)
 {
     fixture *f = *state;
@@ -415,6 +449,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_form_is_the_documented_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(rows_reach_the_disk_by_themselves, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_written_is_known_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_flood_is_written_in_full, setup, teardown),
         cmocka_unit_test_setup_teardown(an_open_step_is_known_again, setup, teardown),

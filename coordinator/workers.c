@@ -385,7 +385,13 @@ void rt_workers_message(void *context, rt_socket *socket, const rt_message *mess
         }
         from_worker(co, worker, message);
     }
-    rt_coordinator_advance(co);
+}
+
+/* Leases go out when all results that have come are counted in, so that those of one burst travel
+ * together and are computed together. */
+void rt_workers_turn(void *context)
+{
+    rt_coordinator_advance(context);
 }
 
 void rt_workers_reject(void *context, rt_socket *socket, const rt_error *error)

@@ -52,6 +52,8 @@ typedef struct rt_socket rt_socket;
 typedef void rt_message_cb(void *context, rt_socket *socket, const rt_message *message);
 /* Called for what can't be read as a message (fuzz, foreign programs): logged and dropped. */
 typedef void rt_reject_cb(void *context, rt_socket *socket, const rt_error *error);
+/* Called after a turn's messages: what several of them ask for is done once, here. */
+typedef void rt_turn_cb(void *context);
 
 typedef struct rt_socket_options {
     int type;                  /* ZMQ_ROUTER, ZMQ_DEALER, ZMQ_REP, ZMQ_PUB, … */
@@ -62,6 +64,7 @@ typedef struct rt_socket_options {
     bool raw;                  /* no envelope: message.frames only (stats REP) */
     rt_message_cb *on_message;
     rt_reject_cb *on_reject;   /* may be NULL */
+    rt_turn_cb *on_turn;       /* may be NULL */
     void *context;             /* borrows */
 } rt_socket_options;
 

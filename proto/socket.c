@@ -28,6 +28,7 @@ struct rt_socket {
     uint64_t incarnation, run, sequence;
     rt_message_cb *on_message;
     rt_reject_cb *on_reject;
+    rt_turn_cb *on_turn;
     void *context;
     rt_arena *arena; /* of the message in hand */
     uint8_t *packed; /* scratch for sending */
@@ -136,7 +137,8 @@ static void on_check(uv_check_t *handle)
     rt_socket *socket = handle->data;
     uv_idle_stop(&socket->idle);
     /* A callback may close the socket; its memory stays until the loop has closed the handles. */
-    for (int i = 0; i < MESSAGES_A_TURN && readable(socket); i++) {
+    int taken = 0;
+    for (; taken < MESSAGES_A_TURN && readable(socket); taken++) {
         received parts;
         if (!parts_receive(socket, &parts))
             break;
@@ -152,6 +154,8 @@ static void on_check(uv_check_t *handle)
         parts_close(&parts);
         rt_arena_reset(socket->arena);
     }
+    if (taken > 0 && socket->on_turn && socket->zmq)
+        socket->on_turn(socket->context);
 }
 
 static void on_idle(uv_idle_t *handle)
@@ -309,6 +313,7 @@ int rt_socket_open(rt_socket **socket, uv_loop_t *loop, void *zmq,
     made->incarnation = options->incarnation;
     made->on_message = options->on_message;
     made->on_reject = options->on_reject;
+    made->on_turn = options->on_turn;
     made->context = options->context;
     made->arena = rt_arena_new(ARENA_BLOCK_BYTES);
     code = watch(made, loop, err);

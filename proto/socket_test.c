@@ -14,6 +14,8 @@ enum { MESSAGES = 20000, TURNS_MAX = 2000000 };
 typedef struct end {
     rt_socket *socket;
     uint64_t received, sent, rejected;
+    uint64_t turns, turned; /* ends of turns; messages before the last of them */
+    uint64_t turn_most;     /* messages of one turn at most */
     uint64_t last[2]; /* sequence last seen of each sender */
     uint64_t gap_max; /* largest lead of one sender over the other while both had work */
     bool in_order;
@@ -100,12 +102,20 @@ static void on_reject(void *context, rt_socket *socket, const rt_error *error)
     ((end *)context)->error = *error;
 }
 
+static void on_turn(void *context)
+{
+    end *e = context;
+    e->turns++;
+    e->turn_most = RT_MAX(e->turn_most, e->received - e->turned);
+    e->turned = e->received;
+}
+
 static int open_end(world *w, end *e, int type, const char *endpoint, bool bind, const char *sender,
                     uint64_t incarnation, rt_error *err)
 {
     const rt_socket_options options = {.type = type, .endpoint = endpoint, .bind = bind,
         .sender = sender, .incarnation = incarnation, .raw = type == ZMQ_REP || type == ZMQ_REQ,
-        .on_message = on_message, .on_reject = on_reject, .context = e};
+        .on_message = on_message, .on_reject = on_reject, .on_turn = on_turn, .context = e};
     e->in_order = true;
     const int code = rt_socket_open(&e->socket, &w->loop, w->zmq, &options, err);
     for (size_t i = 0; code == RT_OK; i++)
@@ -173,6 +183,10 @@ static void test_order_and_fairness(void **state)
      * has not put into its pipe yet, at most a queue and two sending turns. */
     assert_true(router.gap_max <= 4096 + 2 * 500);
     assert_true(w->ticks > ticks_before + 3); /* 64 a turn: the timer was served between */
+    /* No message is left without the end of a turn, and full turns end but once. */
+    assert_int_equal(router.turned, MESSAGES);
+    assert_int_equal(router.turn_most, 64);
+    assert_true(router.turns >= MESSAGES / 64 && router.turns < MESSAGES);
     close_end(w, &a);
     close_end(w, &b);
     close_end(w, &router);
