@@ -72,6 +72,7 @@ rt_work *rt_work_new(const rt_message *message, uint64_t request, rt_error *err)
     work->adapter = at_most_int(lease->adapter) - 1;
     work->graded = strcmp(lease->kind, "localize") != 0 && strcmp(lease->kind, "summary") != 0;
     read_sampling(work, lease->sampling);
+    work->sampling.lookahead = work->graded ? 0 : RT_LOOKAHEAD_MAX; /* judgements and summaries quote */
     const size_t prompt_bytes = message->frames[0].bytes;
     const size_t more_bytes = message->frames_count > 1 ? message->frames[1].bytes : 0;
     work->prefix = rt_alloc(prompt_bytes + more_bytes);

@@ -309,6 +309,7 @@ static int ask_judge(driver *d, int item, bool *asked, rt_error *err)
         sampling.delimiter = sampling.terminal = NULL;
         sampling.temperature = run->judge_temperature;
         sampling.max_tokens = RT_MIN(run->judge_tokens, d->room - (int)ids_count);
+        sampling.lookahead = RT_LOOKAHEAD_MAX; /* it quotes the solution */
         *(verify ? &w->cost.verify_calls : &w->cost.localize_calls) += 1;
         int answers = kind == RT_JUDGE_VERIFY_STEP ? 1
                       : verify                     ? run->settings.verifications

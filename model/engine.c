@@ -14,12 +14,13 @@ const char *rt_end_name(int end)
 static void step_alloc(rt_engine *e)
 {
     rt_ops *ops = e->net->ops;
-    size_t rows = (size_t)e->slots_count + RT_PREFILL_TOKENS, v = (size_t)e->net->arch.vocab;
+    size_t rows = (size_t)e->slots_count * (1 + RT_LOOKAHEAD_MAX) + RT_PREFILL_TOKENS, v = (size_t)e->net->arch.vocab;
     e->runs = rt_alloc(rows * sizeof(rt_run));
     e->rows = rt_alloc(rows * sizeof(int32_t));
     e->row_slot = rt_alloc(rows * sizeof(int));
+    e->row_guess = rt_alloc(rows * sizeof(int));
     e->row_request = rt_alloc(rows * sizeof(rt_request *));
-    e->logits_rows = RT_MAX(e->slots_count, 8);
+    e->logits_rows = RT_MAX(e->slots_count, 1 + RT_LOOKAHEAD_MAX);
     size_t n = (size_t)e->logits_rows;
     e->targets_host = rt_alloc(n * sizeof(int32_t));
     e->logprobs_host = rt_alloc(n * sizeof(float));
@@ -95,7 +96,7 @@ void rt_engine_free(rt_engine **engine)
         ops->free(ops, backend[i]);
     ops->free(ops, e->targets);
     void *host[] = {e->slots, e->slots_free, e->done, e->runs, e->rows, e->row_slot,
-                    e->match_table, e->row_request, e->targets_host, e->logprobs_host,
+                    e->row_guess, e->match_table, e->row_request, e->targets_host, e->logprobs_host,
                     e->logits_host};
     for (size_t i = 0; i < RT_COUNT(host); i++)
         rt_free(host[i]);

@@ -51,6 +51,7 @@ static void completion_start(rt_engine *e, rt_request *r)
     slot->c.request = r->id;
     slot->c.trajectory = r->trajectories[index];
     slot->c.prefill = prefill_of(r);
+    rt_lookahead_start(slot);
     int end = rt_slot_push(e, slot, r->first_ids[index], r->first_logprobs[index]);
     if (end < 0) {
         bool room = rt_engine_pages_make(e, r->prefix_count % RT_PAGE > 0);
@@ -91,14 +92,18 @@ static void plan_decode_of(rt_engine *e, int adapter)
         rt_slot *slot = &e->slots[i];
         if (slot->request == NULL || slot->request->adapter != adapter)
             continue;
-        if (rt_forest_length(e->forest, slot->node) % RT_PAGE == 0)
+        if (rt_forest_length(e->forest, slot->node) % RT_PAGE <= slot->guesses)
             rt_engine_hold(e, slot->node, &slot->entry, slot->request->prefix,
                            slot->request->prefix_count, slot->c.ids, false);
-        e->runs[e->runs_count++] = (rt_run){.node = slot->node, .ids = &slot->last, .count = 1};
-        e->row_slot[e->rows_count] = i;
-        e->row_request[e->rows_count] = slot->request;
-        e->rows[e->rows_count] = e->rows_count;
-        e->rows_count++;
+        int count = 1 + rt_lookahead_guess(slot);
+        e->runs[e->runs_count++] = (rt_run){.node = slot->node, .ids = slot->feed, .count = count};
+        e->stats.guessed += count - 1;
+        for (int guess = 0; guess < count; guess++, e->rows_count++) {
+            e->row_slot[e->rows_count] = i;
+            e->row_guess[e->rows_count] = guess;
+            e->row_request[e->rows_count] = slot->request;
+            e->rows[e->rows_count] = e->rows_count;
+        }
     }
 }
 
@@ -113,7 +118,7 @@ static void plan_decode(rt_engine *e)
  * begun when slots will be left for it, so that computed prefixes do not pile up. */
 static void plan_prefill(rt_engine *e)
 {
-    int budget = RT_PREFILL_TOKENS, demand = e->active, row = e->runs_count;
+    int budget = RT_PREFILL_TOKENS, demand = e->active, row = e->rows_count;
     for (rt_request *r = e->head; r != NULL && budget > 0; r = r->next) {
         if (r->node < 0 && (demand >= e->slots_count || !rt_request_admit(e, r)))
             return;
@@ -129,6 +134,7 @@ static void plan_prefill(rt_engine *e)
         e->stats.tokens_prefill += prefill_of(r) > 0 ? count : 0;
         if (r->prefilled == r->prefix_count) {
             e->row_slot[e->rows_count] = -1;
+            e->row_guess[e->rows_count] = 0;
             e->row_request[e->rows_count] = r;
             e->rows[e->rows_count++] = row - 1;
         }
@@ -177,13 +183,46 @@ static int prompt_sample(rt_engine *e, rt_request *r, int row, const float *logi
     return RT_OK;
 }
 
-/* Rows from…from+count of this step, which are all slots or all prompts. */
+/* Is a row's distribution that of the text as it is sampled? Not behind a wrong guess. Of rows that
+ * are, targets_host holds what was sampled. */
+static bool row_counts(const rt_engine *e, int row, int in_part)
+{
+    const rt_slot *slot = &e->slots[e->row_slot[row]];
+    int guess = e->row_guess[row];
+    return guess == 0 ||
+           (e->row_guess[row - 1] >= 0 && slot->feed[guess] == e->targets_host[in_part - 1]);
+}
+
+/* What was computed of a completion is its text but for the last token: wrong guesses go. */
+static void slot_settle(rt_engine *e, const rt_slot *slot)
+{
+    rt_forest_truncate(e->forest, slot->node, slot->request->prefix_count + slot->c.ids_count - 1);
+}
+
+static void slot_push(rt_engine *e, rt_slot *slot, int32_t id, float logprob)
+{
+    int end = rt_slot_push(e, slot, id, logprob);
+    if (end >= 0) {
+        slot_settle(e, slot);
+        rt_slot_finish(e, slot, end);
+    } else if (slot->request->sampling.lookahead > 0) {
+        rt_lookahead_push(slot);
+    }
+}
+
+/* Rows from…from+count of this step, all of whole slots. */
 static int slots_sample(rt_engine *e, int from, int count, rt_error *err)
 {
     size_t v = (size_t)e->net->arch.vocab;
     for (int i = 0; i < count; i++) {
         const rt_slot *slot = &e->slots[e->row_slot[from + i]];
-        int id = sample(e, slot->request, slot->c.trajectory, slot->c.ids_count,
+        int *guess = &e->row_guess[from + i];
+        e->targets_host[i] = 0;
+        if (!row_counts(e, from + i, i)) {
+            *guess = -1;
+            continue;
+        }
+        int id = sample(e, slot->request, slot->c.trajectory, slot->c.ids_count + *guess,
                         e->logits_host + (size_t)i * v, err);
         if (id < 0)
             return id;
@@ -195,11 +234,18 @@ static int slots_sample(rt_engine *e, int from, int count, rt_error *err)
             ;
         logprobs(e, i, n, temperature);
     }
-    for (int i = 0; i < count; i++) {
+    for (int i = 0, right = 0; i < count; i++) {
         rt_slot *slot = &e->slots[e->row_slot[from + i]];
-        int end = rt_slot_push(e, slot, e->targets_host[i], e->logprobs_host[i]);
-        if (end >= 0)
-            rt_slot_finish(e, slot, end);
+        int guess = e->row_guess[from + i];
+        right = guess > 0 ? guess : guess == 0 ? 0 : right;
+        if (guess >= 0 && slot->request != NULL) /* else: a wrong guess, or the text has ended */
+            slot_push(e, slot, e->targets_host[i], e->logprobs_host[i]);
+        bool last = i + 1 == count || e->row_slot[from + i + 1] != e->row_slot[from + i];
+        if (last && slot->request != NULL) {
+            slot_settle(e, slot);
+            rt_lookahead_judge(slot, right);
+        }
+        e->stats.guessed_right += last ? right : 0;
     }
     return RT_OK;
 }
@@ -214,6 +260,8 @@ static int rows_sample(rt_engine *e, rt_error *err)
     for (int from = 0, n; from < e->rows_count; from += n) {
         int end = from < slots ? slots : e->rows_count;
         n = RT_MIN(e->logits_rows, end - from);
+        while (from + n < end && e->row_guess[from + n] > 0)
+            n--; /* a slot's rows stay together */
         rt_forest_logits_backend(e->forest, e->rows + from, n, e->logits);
         ops->download(ops, e->logits_host, e->logits, (size_t)n * v * sizeof(float));
         int rc = from < slots ? slots_sample(e, from, n, err) : RT_OK;

@@ -42,6 +42,10 @@ typedef struct rt_slot {
     rt_buf text;          /* decoded bytes, kept only where stops or thoughts need them */
     size_t boundary;      /* text and token where the open thought begins */
     int thought_start, thoughts;
+    int32_t feed[1 + RT_LOOKAHEAD_MAX]; /* computed in this step: `last`, then guesses */
+    int guesses, reach;   /* of this step; at most in the next */
+    int place, strayed;   /* where the text goes on as before, −1: nowhere; tokens since it did */
+    int guessed, right;   /* guesses ever, and those of them that were sampled */
 } rt_slot;
 
 struct rt_engine {
@@ -63,8 +67,9 @@ struct rt_engine {
     /* one step */
     rt_run *runs;
     int runs_count;
-    int32_t *rows;            /* rows whose logits are wanted: one a slot, then prompts */
+    int32_t *rows;            /* rows whose logits are wanted: those of slots, then prompts */
     int *row_slot;            /* slot of a row, −1: a prompt */
+    int *row_guess;           /* of a slot's row: 0, or the number of the guess it computes */
     rt_request **row_request;
     int rows_count;
     int32_t *targets_host;
@@ -81,6 +86,13 @@ bool rt_engine_thinks(const rt_request *request);
 /* Adds a sampled token to the slot; returns enum rt_end when it completes, else −1. */
 int rt_slot_push(rt_engine *engine, rt_slot *slot, int32_t id, float logprob);
 void rt_slot_finish(rt_engine *engine, rt_slot *slot, int end);
+
+/* engine_lookahead.c: with a new completion; with each token pushed; how many guesses the next step
+ * computes, feed filled; how many of them were right. */
+void rt_lookahead_start(rt_slot *slot);
+void rt_lookahead_push(rt_slot *slot);
+int rt_lookahead_guess(rt_slot *slot);
+void rt_lookahead_judge(rt_slot *slot, int right);
 void rt_engine_done(rt_engine *engine, const rt_completion *completion);
 void rt_request_free(rt_engine *engine, rt_request *request);
 /* Starts computed completions in submission order while slots and pages last. */

@@ -217,6 +217,12 @@ int rt_forest_length(const rt_forest *f, int node)
     return f->nodes[node].length;
 }
 
+void rt_forest_truncate(rt_forest *f, int node, int length)
+{
+    RT_ASSERT(length >= 0 && length <= rt_forest_length(f, node));
+    f->nodes[node].length = length;
+}
+
 int64_t rt_forest_free_tokens(const rt_forest *f)
 {
     return (int64_t)f->pages_free_count * RT_PAGE;

@@ -217,6 +217,8 @@ int rt_forest_fork(rt_forest *forest, int parent, int keep);
 int rt_forest_root(rt_forest *forest, int adapter);
 void rt_forest_release(rt_forest *forest, int node); /* its children stay */
 int rt_forest_length(const rt_forest *forest, int node);   /* tokens from the root */
+/* Forgets the tokens from `length` on, which no other node shares; their pages stay the node's. */
+void rt_forest_truncate(rt_forest *forest, int node, int length);
 int64_t rt_forest_free_tokens(const rt_forest *forest);    /* room left, whole pages */
 
 /* Appends ids to nodes and computes them. One run = one node's new tokens; a node occurs once.
@@ -275,6 +277,8 @@ int rt_verify(const char *model, const char *reference, int dtype, const char *d
 
 /* ---- generation engine ---------------------------------------------------------------------------- */
 
+enum { RT_LOOKAHEAD_MAX = 15 }; /* with the token before them a block of rows */
+
 typedef struct rt_sampling {
     double temperature; /* 0 = greedy (log-probs are then of temperature 1) */
     double top_p;       /* 1 = off */
@@ -284,6 +288,8 @@ typedef struct rt_sampling {
     const char *const *stops; /* on decoded text; the completing token is kept whole */
     int stops_count;
     bool ignore_eos;
+    int lookahead;      /* tokens computed ahead at most where the text repeats what stands before it;
+                         * 0 = off. The results are the same bits. */
     /* thoughts: NULL delimiter = off. A thought ends with the token that completes the delimiter or at
      * tokens_max; the trajectory ends after a thought that contains `terminal`, or thoughts_max. */
     const char *delimiter, *terminal;
@@ -309,6 +315,7 @@ typedef struct rt_engine_stats {
     int64_t tokens_prefill, tokens_decode, steps, active, waiting;
     int64_t prefix_hits, prefix_tokens_reused; /* requests that found something, tokens of theirs */
     int64_t evictions;          /* pages taken from the cache for other tokens */
+    int64_t guessed, guessed_right; /* tokens computed ahead, those of them that were sampled then */
 } rt_engine_stats;
 
 typedef struct rt_engine rt_engine;
