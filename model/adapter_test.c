@@ -43,20 +43,21 @@ static void adapted_close(adapted *a)
 /* ---- generation -------------------------------------------------------------------------------
  */
 
-/* Logits of every token of the sequences in one forward; adapters[i] of sequence i. */
+/* Logits of the sequences' tokens in one forward, the first `unseen` of each left out; adapters[i] of
+ * sequence i. */
 static void forest_logits(const adapted *a, const int32_t (*ids)[LENGTH], const int *adapters,
-                          int count, float *logits)
+                          int count, int unseen, float *logits)
 {
     rt_forest *forest;
     assert_int_equal(rt_forest_new(&forest, a->n.net, 4096, NULL), RT_OK);
     rt_run runs[COUNT + 1];
     int32_t rows[ROWS];
     for (int i = 0; i < count; i++)
-        runs[i] = (rt_run){rt_forest_root(forest, adapters[i]), ids[i], LENGTH};
-    for (int r = 0; r < count * LENGTH; r++)
+        runs[i] = (rt_run){rt_forest_root(forest, adapters[i]), ids[i], LENGTH, unseen};
+    for (int r = 0; r < count * (LENGTH - unseen); r++)
         rows[r] = r;
     assert_int_equal(rt_forest_forward(forest, runs, count, NULL), RT_OK);
-    rt_forest_logits(forest, rows, count * LENGTH, logits);
+    rt_forest_logits(forest, rows, count * (LENGTH - unseen), logits);
     rt_forest_free(&forest);
 }
 
@@ -66,24 +67,30 @@ static void test_mixed_batch(void **state)
     size_t one = (size_t)LENGTH * 94;
     float *mixed = rt_alloc(4 * one * sizeof(float)), *single = rt_alloc(one * sizeof(float));
     float *merged = rt_alloc(4 * one * sizeof(float));
+    float last[(COUNT + 1) * 2 * 94];
     int32_t ids[COUNT + 1][LENGTH];
     for (int i = 0; i <= COUNT; i++)
         testing_ids(ids[i], LENGTH, 94, 7); /* the same tokens: only the adapters differ */
     for (int threads = 1; threads <= 2; threads++) {
         adapted a = adapted_open(&every_layer, COUNT, "cpu", threads);
         const int adapters[COUNT + 1] = {1, -1, 0, 2};
-        forest_logits(&a, ids, adapters, COUNT + 1, mixed);
+        forest_logits(&a, ids, adapters, COUNT + 1, 0, mixed);
         for (int i = 0; i <= COUNT; i++) {
-            forest_logits(&a, ids, &adapters[i], 1, single);
+            forest_logits(&a, ids, &adapters[i], 1, 0, single);
             assert_memory_equal(mixed + (size_t)i * one, single, one * sizeof(float));
             for (int j = 0; j < i; j++)
                 assert_memory_not_equal(mixed + (size_t)j * one, single, one * sizeof(float));
         }
+        /* of rows nobody sees only the K/V is computed, with the adapter all the same */
+        forest_logits(&a, ids, adapters, COUNT + 1, LENGTH - 2, last);
+        for (int i = 0; i <= COUNT; i++)
+            assert_memory_equal(last + i * 2 * 94, mixed + (size_t)(i + 1) * one - 2 * 94,
+                                2 * 94 * sizeof(float));
         /* off: the bits of a net that has no adapters */
         rt_arch arch = testing_arch(true);
         adapted base = {.n = testing_open(&arch, RT_F32, "cpu", threads, 3)};
         const int off = -1;
-        forest_logits(&base, ids, &off, 1, single);
+        forest_logits(&base, ids, &off, 1, 0, single);
         assert_memory_equal(mixed + one, single, one * sizeof(float));
         testing_close(&base.n);
         if (threads == 1)
@@ -103,12 +110,12 @@ static void test_children_inherit(void **state)
     testing_ids(ids[0], LENGTH, 94, 7);
     float *whole = rt_alloc((size_t)LENGTH * 94 * sizeof(float)), part[94];
     const int adapter = 2;
-    forest_logits(&a, ids, &adapter, 1, whole);
+    forest_logits(&a, ids, &adapter, 1, 0, whole);
     rt_forest *forest;
     assert_int_equal(rt_forest_new(&forest, a.n.net, 1024, NULL), RT_OK);
-    rt_run run = {rt_forest_root(forest, adapter), ids[0], 20};
+    rt_run run = {rt_forest_root(forest, adapter), ids[0], 20, 0};
     assert_int_equal(rt_forest_forward(forest, &run, 1, NULL), RT_OK);
-    run = (rt_run){rt_forest_fork(forest, run.node, 11), ids[0] + 11, LENGTH - 11};
+    run = (rt_run){rt_forest_fork(forest, run.node, 11), ids[0] + 11, LENGTH - 11, 0};
     assert_int_equal(rt_forest_forward(forest, &run, 1, NULL), RT_OK);
     last -= 11;
     rt_forest_logits(forest, &last, 1, part);
@@ -370,7 +377,7 @@ static void test_fresh_is_the_base(void **state)
     memcpy(ids[1], ids[0], sizeof ids[0]);
     float *logits = rt_alloc((size_t)2 * LENGTH * 94 * sizeof(float));
     const int adapters[2] = {-1, 1};
-    forest_logits(&a, ids, adapters, 2, logits);
+    forest_logits(&a, ids, adapters, 2, 0, logits);
     assert_memory_equal(logits, logits + (size_t)LENGTH * 94, (size_t)LENGTH * 94 * sizeof(float));
     rt_free(logits);
     adapted_close(&a);

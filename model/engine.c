@@ -16,7 +16,6 @@ static void step_alloc(rt_engine *e)
     rt_ops *ops = e->net->ops;
     size_t rows = (size_t)e->slots_count * (1 + RT_LOOKAHEAD_MAX) + RT_PREFILL_TOKENS, v = (size_t)e->net->arch.vocab;
     e->runs = rt_alloc(rows * sizeof(rt_run));
-    e->rows = rt_alloc(rows * sizeof(int32_t));
     e->row_slot = rt_alloc(rows * sizeof(int));
     e->row_guess = rt_alloc(rows * sizeof(int));
     e->row_request = rt_alloc(rows * sizeof(rt_request *));
@@ -95,7 +94,7 @@ void rt_engine_free(rt_engine **engine)
     for (size_t i = 0; i < RT_COUNT(backend); i++)
         ops->free(ops, backend[i]);
     ops->free(ops, e->targets);
-    void *host[] = {e->slots, e->slots_free, e->done, e->runs, e->rows, e->row_slot,
+    void *host[] = {e->slots, e->slots_free, e->done, e->runs, e->row_slot,
                     e->row_guess, e->match_table, e->row_request, e->targets_host, e->logprobs_host,
                     e->logits_host};
     for (size_t i = 0; i < RT_COUNT(host); i++)

@@ -102,7 +102,6 @@ static void plan_decode_of(rt_engine *e, int adapter)
             e->row_slot[e->rows_count] = i;
             e->row_guess[e->rows_count] = guess;
             e->row_request[e->rows_count] = slot->request;
-            e->rows[e->rows_count] = e->rows_count;
         }
     }
 }
@@ -118,7 +117,7 @@ static void plan_decode(rt_engine *e)
  * begun when slots will be left for it, so that computed prefixes do not pile up. */
 static void plan_prefill(rt_engine *e)
 {
-    int budget = RT_PREFILL_TOKENS, demand = e->active, row = e->rows_count;
+    int budget = RT_PREFILL_TOKENS, demand = e->active;
     for (rt_request *r = e->head; r != NULL && budget > 0; r = r->next) {
         if (r->node < 0 && (demand >= e->slots_count || !rt_request_admit(e, r)))
             return;
@@ -126,17 +125,16 @@ static void plan_prefill(rt_engine *e)
         int count = RT_MIN(budget, r->prefix_count - r->prefilled);
         if (count == 0)
             continue;
+        bool whole = r->prefilled + count == r->prefix_count;
         e->runs[e->runs_count++] = (rt_run){.node = r->node, .ids = r->prefix + r->prefilled,
-                                            .count = count};
-        row += count;
+                                            .count = count, .unseen = whole ? count - 1 : count};
         budget -= count;
         r->prefilled += count;
         e->stats.tokens_prefill += prefill_of(r) > 0 ? count : 0;
-        if (r->prefilled == r->prefix_count) {
+        if (whole) {
             e->row_slot[e->rows_count] = -1;
             e->row_guess[e->rows_count] = 0;
-            e->row_request[e->rows_count] = r;
-            e->rows[e->rows_count++] = row - 1;
+            e->row_request[e->rows_count++] = r;
         }
     }
 }
@@ -262,7 +260,7 @@ static int rows_sample(rt_engine *e, rt_error *err)
         n = RT_MIN(e->logits_rows, end - from);
         while (from + n < end && e->row_guess[from + n] > 0)
             n--; /* a slot's rows stay together */
-        rt_forest_logits_backend(e->forest, e->rows + from, n, e->logits);
+        rt_forest_logits_backend(e->forest, from, n, e->logits);
         ops->download(ops, e->logits_host, e->logits, (size_t)n * v * sizeof(float));
         int rc = from < slots ? slots_sample(e, from, n, err) : RT_OK;
         for (int i = 0; from >= slots && i < n && rc == RT_OK; i++)

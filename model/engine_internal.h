@@ -67,8 +67,8 @@ struct rt_engine {
     /* one step */
     rt_run *runs;
     int runs_count;
-    int32_t *rows;            /* rows whose logits are wanted: those of slots, then prompts */
-    int *row_slot;            /* slot of a row, −1: a prompt */
+    int *row_slot;            /* of rows whose logits are wanted, those of slots, then of prompts: the
+                               * slot, −1: a prompt */
     int *row_guess;           /* of a slot's row: 0, or the number of the guess it computes */
     rt_request **row_request;
     int rows_count;

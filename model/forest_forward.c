@@ -93,7 +93,8 @@ static int runs_check(const rt_forest *f, const rt_run *runs, int count, rt_erro
     int64_t pages = 0, rows = 0;
     for (int i = 0; i < count; i++) {
         const rt_run *run = &runs[i];
-        RT_ASSERT(run->count > 0 && run->node >= 0 && run->node < f->nodes_count);
+        RT_ASSERT(run->count > 0 && run->unseen >= 0 && run->unseen <= run->count);
+        RT_ASSERT(run->node >= 0 && run->node < f->nodes_count);
         const rt_node *node = &f->nodes[run->node];
         RT_ASSERT(node->live);
         if (run->count > a->context - node->length)
@@ -114,28 +115,66 @@ static int runs_check(const rt_forest *f, const rt_run *runs, int count, rt_erro
     return RT_OK;
 }
 
+/* Rows stand in two parts, those that nobody will see first: each part in the order of the runs. */
+typedef struct run_part {
+    int first, end; /* tokens of a run */
+} run_part;
+
+enum { UNSEEN, SEEN, PARTS };
+
+static run_part part_of(const rt_run *run, int which)
+{
+    return which == UNSEEN ? (run_part){0, run->unseen} : (run_part){run->unseen, run->count};
+}
+
 /* Runs that stand together share their products with an adapter. */
 static void spans_place(rt_forest *f, const rt_run *runs, int count)
 {
     if (f->net->lora == NULL)
         return;
-    if (count > f->spans_capacity) {
+    if (PARTS * count > f->spans_capacity) {
         rt_free(f->spans);
         rt_free(f->pass_spans);
-        f->spans_capacity = RT_MAX(count, 2 * f->spans_capacity);
+        f->spans_capacity = RT_MAX(PARTS * count, 2 * f->spans_capacity);
         f->spans = rt_alloc(sizeof(rt_span) * (size_t)f->spans_capacity);
         f->pass_spans = rt_alloc(sizeof(rt_span) * (size_t)f->spans_capacity);
     }
     f->spans_count = 0;
     int row = 0;
-    for (int i = 0; i < count; i++) {
-        int adapter = f->nodes[runs[i].node].adapter;
-        f->spans_count = rt_span_add(f->spans, f->spans_count, row, runs[i].count, adapter);
-        row += runs[i].count;
+    for (int which = UNSEEN; which < PARTS; which++) {
+        for (int i = 0; i < count; i++) {
+            run_part p = part_of(&runs[i], which);
+            if (p.first == p.end)
+                continue;
+            int adapter = f->nodes[runs[i].node].adapter;
+            f->spans_count = rt_span_add(f->spans, f->spans_count, row, p.end - p.first, adapter);
+            row += p.end - p.first;
+        }
     }
 }
 
-/* Lengthens the nodes and writes, for every row, its position and its path's page table. */
+/* Writes every row's token, position and page table, and lengthens the nodes. */
+static void parts_place(rt_forest *f, const rt_run *runs, int count)
+{
+    int row = 0;
+    for (int which = UNSEEN; which < PARTS; which++) {
+        size_t at = 0;
+        f->unseen = which == UNSEEN ? 0 : row;
+        for (int i = 0; i < count; i++) {
+            rt_node *node = &f->nodes[runs[i].node];
+            run_part p = part_of(&runs[i], which);
+            for (int t = p.first; t < p.end; t++, row++) {
+                f->at_host[row].position = node->length + t;
+                f->at_host[row].page_table = f->tables + at;
+                f->ids_host[row] = runs[i].ids[t];
+            }
+            at += (size_t)node->table_count;
+            node->length += which == SEEN ? runs[i].count : 0;
+        }
+    }
+    f->rows = row;
+}
+
 static void rows_place(rt_forest *f, const rt_run *runs, int count)
 {
     rt_ops *ops = f->net->ops;
@@ -150,21 +189,46 @@ static void rows_place(rt_forest *f, const rt_run *runs, int count)
     }
     forward_room(f, rows, tables);
     size_t at = 0;
-    int row = 0;
     for (int i = 0; i < count; i++) {
-        rt_node *node = &f->nodes[runs[i].node];
+        const rt_node *node = &f->nodes[runs[i].node];
         memcpy(f->tables_host + at, node->table, sizeof(int32_t) * (size_t)node->table_count);
-        for (int t = 0; t < runs[i].count; t++, row++) {
-            f->at_host[row].position = node->length + t;
-            f->at_host[row].page_table = f->tables + at;
-            f->ids_host[row] = runs[i].ids[t];
-        }
-        node->length += runs[i].count;
         at += (size_t)node->table_count;
     }
+    parts_place(f, runs, count);
     ops->upload(ops, f->tables, f->tables_host, sizeof(int32_t) * tables);
     ops->upload(ops, f->at, f->at_host, sizeof(rt_row) * (size_t)rows);
-    f->rows = rows;
+}
+
+static rt_lora_rows lora_of(rt_forest *f, int from, int rows)
+{
+    return (rt_lora_rows){.spans = f->pass_spans, .u = f->u,
+                          .count = rt_span_cut(f->spans, f->spans_count, from, rows, f->pass_spans)};
+}
+
+/* Layers but the last for `rows` rows from `from` on, of which the first `unseen` need no more of the
+ * last one than their K/V. */
+static void layers_forward(rt_forest *f, int from, int rows, int unseen)
+{
+    rt_net *net = f->net;
+    const rt_arch *a = &net->arch;
+    const rt_row *at = f->at + from;
+    rt_lora_rows lora = lora_of(f, from, rows);
+    rt_kv_view kv = f->kv;
+    for (kv.layer = 0; kv.layer < a->layers; kv.layer++) {
+        rt_layer_qkv(net, kv.layer, &f->b, &kv, at, rows, &lora);
+        if (kv.layer + 1 < a->layers)
+            rt_layer_rest(net, kv.layer, &f->b, &kv, at, rows, &lora, f->b.x);
+    }
+    if (unseen == rows)
+        return;
+    rt_layer_buffers seen = f->b;
+    seen.x += (size_t)unseen * (size_t)a->d;
+    seen.qkv += (size_t)unseen * (size_t)rt_qkv_size(a);
+    kv.layer = a->layers - 1;
+    lora = lora_of(f, from + unseen, rows - unseen);
+    rt_layer_rest(net, kv.layer, &seen, &kv, at + unseen, rows - unseen, &lora, seen.x);
+    float *hidden = f->hidden + (size_t)(from + unseen - f->unseen) * (size_t)a->d;
+    net->ops->rmsnorm(net->ops, hidden, f->b.rstd1, seen.x, net->norm, rows - unseen, a->d, a->norm_eps);
 }
 
 int rt_forest_forward(rt_forest *f, const rt_run *runs, int runs_count, rt_error *err)
@@ -175,40 +239,23 @@ int rt_forest_forward(rt_forest *f, const rt_run *runs, int runs_count, rt_error
         return rc;
     rows_place(f, runs, runs_count);
     spans_place(f, runs, runs_count);
-    rt_net *net = f->net;
-    rt_ops *ops = net->ops;
-    const rt_arch *a = &net->arch;
+    rt_ops *ops = f->net->ops;
     for (int from = 0; from < f->rows; from += f->pass_rows) {
         int rows = RT_MIN(f->pass_rows, f->rows - from);
-        const rt_row *at = f->at + from;
         ops->upload(ops, f->ids, f->ids_host + from, sizeof(int32_t) * (size_t)rows);
-        ops->embed(ops, f->b.x, f->ids, net->embed, rows);
-        const rt_lora_rows lora = {
-            .spans = f->pass_spans, .u = f->u,
-            .count = rt_span_cut(f->spans, f->spans_count, from, rows, f->pass_spans)};
-        for (int l = 0; l < a->layers; l++) {
-            rt_kv_view kv = f->kv;
-            kv.layer = l;
-            rt_layer_qkv(net, l, &f->b, &kv, at, rows, &lora);
-            rt_layer_rest(net, l, &f->b, &kv, at, rows, &lora, f->b.x);
-        }
-        ops->rmsnorm(ops, f->hidden + (size_t)from * (size_t)a->d, f->b.rstd1, f->b.x, net->norm,
-                     rows, a->d, a->norm_eps);
+        ops->embed(ops, f->b.x, f->ids, f->net->embed, rows);
+        layers_forward(f, from, rows, RT_MIN(RT_MAX(f->unseen - from, 0), rows));
     }
     return RT_OK;
 }
 
-void rt_forest_logits_backend(rt_forest *f, const int32_t *rows, int count, float *logits)
+void rt_forest_logits_backend(rt_forest *f, int first, int count, float *logits)
 {
     rt_ops *ops = f->net->ops;
     int d = f->net->arch.d, v = f->net->arch.vocab;
-    for (int i = 0, n; i < count; i += n) {
-        for (n = 1; i + n < count && rows[i + n] == rows[i] + n; n++)
-            ;
-        RT_ASSERT(rows[i] >= 0 && rows[i] + n <= f->rows);
-        ops->matmul(ops, logits + (size_t)i * (size_t)v, v, f->hidden + (size_t)rows[i] * (size_t)d,
-                    d, rt_net_head(f->net), n, false);
-    }
+    RT_ASSERT(first >= 0 && count > 0 && first + count <= f->rows - f->unseen);
+    ops->matmul(ops, logits, v, f->hidden + (size_t)first * (size_t)d, d, rt_net_head(f->net), count,
+                false);
 }
 
 void rt_forest_logits(rt_forest *f, const int32_t *rows, int count, float *logits)
@@ -219,9 +266,10 @@ void rt_forest_logits(rt_forest *f, const int32_t *rows, int count, float *logit
     if (count < 1)
         return;
     float *part = rt_net_floats(ops, (size_t)step * v);
-    for (int i = 0; i < count; i += step) {
-        int n = RT_MIN(step, count - i);
-        rt_forest_logits_backend(f, rows + i, n, part);
+    for (int i = 0, n; i < count; i += n) {
+        for (n = 1; n < step && i + n < count && rows[i + n] == rows[i] + n; n++)
+            ;
+        rt_forest_logits_backend(f, rows[i], n, part);
         ops->download(ops, logits + (size_t)i * v, part, (size_t)n * v * sizeof(float));
     }
     ops->free(ops, part);

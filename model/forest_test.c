@@ -30,7 +30,7 @@ static world world_open(int dtype, int threads)
     testing_ids(w.ids, LENGTH, arch.vocab, 1);
     w.want = rt_alloc(sizeof(float) * LENGTH * w.v);
     int node = rt_forest_fork(w.forest, -1, -1);
-    rt_run run = {node, w.ids, LENGTH};
+    rt_run run = {node, w.ids, LENGTH, 0};
     assert_int_equal(rt_forest_forward(w.forest, &run, 1, &err), RT_OK);
     logits_all(w.forest, 0, LENGTH, w.want);
     rt_forest_release(w.forest, node);
@@ -54,7 +54,7 @@ static void check_one_by_one(world *w)
     float logits[128];
     int node = rt_forest_fork(w->forest, -1, -1);
     for (int i = 0; i < LENGTH; i++) {
-        rt_run run = {node, &w->ids[i], 1};
+        rt_run run = {node, &w->ids[i], 1, 0};
         int32_t row = 0;
         assert_int_equal(rt_forest_forward(w->forest, &run, 1, NULL), RT_OK);
         rt_forest_logits(w->forest, &row, 1, logits);
@@ -63,7 +63,8 @@ static void check_one_by_one(world *w)
     rt_forest_release(w->forest, node);
 }
 
-/* The sequence among others, in pieces of changing size, first or last in the batch. */
+/* The sequence among others, in pieces of changing size, first or last in the batch; of every run some
+ * tokens at the begin, or all, are not asked for. */
 static void check_in_batch(world *w)
 {
     int32_t other[64];
@@ -76,17 +77,18 @@ static void check_in_batch(world *w)
         int nodes[4];
         for (int i = 0; i < others; i++) {
             nodes[i] = rt_forest_fork(w->forest, -1, -1);
-            runs[i + 1] = (rt_run){nodes[i], other + i, 3 + 7 * i};
-            total += 3 + 7 * i;
+            runs[i + 1] = (rt_run){nodes[i], other + i, 3 + 7 * i, step * i % 4};
+            total += 3 + 7 * i - step * i % 4;
         }
-        runs[0] = (rt_run){node, w->ids + at, count};
+        int unseen = step * 3 % (count + 1);
+        runs[0] = (rt_run){node, w->ids + at, count, unseen};
         bool last = step % 2 == 1;
         if (last) {
             runs[others + 1] = runs[0];
         }
         assert_int_equal(rt_forest_forward(w->forest, runs + last, others + 1, NULL), RT_OK);
-        for (int i = 0; i < count; i++) {
-            int32_t row = (last ? total : 0) + i;
+        for (int i = unseen; i < count; i++) {
+            int32_t row = (last ? total : 0) + i - unseen;
             rt_forest_logits(w->forest, &row, 1, logits);
             expect_row(w, at + i, logits);
         }
@@ -108,16 +110,16 @@ static void check_forks(world *w)
             wrong[i] = (w->ids[i] + 1) % (int32_t)w->v;
         int parent = rt_forest_fork(w->forest, -1, -1), middle = -1;
         int cut = keep / 2;
-        rt_run run = {parent, wrong, RT_MAX(cut, 1)};
+        rt_run run = {parent, wrong, RT_MAX(cut, 1), 0};
         assert_int_equal(rt_forest_forward(w->forest, &run, 1, NULL), RT_OK);
         middle = rt_forest_fork(w->forest, parent, -1);
-        run = (rt_run){middle, wrong + RT_MAX(cut, 1), LENGTH - RT_MAX(cut, 1)};
+        run = (rt_run){middle, wrong + RT_MAX(cut, 1), LENGTH - RT_MAX(cut, 1), 0};
         assert_int_equal(rt_forest_forward(w->forest, &run, 1, NULL), RT_OK);
         int child = rt_forest_fork(w->forest, middle, keep);
         assert_int_equal(rt_forest_length(w->forest, child), keep);
         rt_forest_release(w->forest, middle);
         rt_forest_release(w->forest, parent);
-        run = (rt_run){child, w->ids + keep, LENGTH - keep};
+        run = (rt_run){child, w->ids + keep, LENGTH - keep, 0};
         assert_int_equal(rt_forest_forward(w->forest, &run, 1, NULL), RT_OK);
         for (int32_t i = 0; i < LENGTH - keep; i++) {
             rt_forest_logits(w->forest, &i, 1, logits);
@@ -160,13 +162,13 @@ static void test_both_sides_of_a_fork_grow(void **state)
     testing_ids(other, 8, 94, 4);
     for (int at = 1; at < 40; at += 7) {
         int parent = rt_forest_fork(w.forest, -1, -1);
-        rt_run run = {parent, w.ids, at};
+        rt_run run = {parent, w.ids, at, 0};
         assert_int_equal(rt_forest_forward(w.forest, &run, 1, NULL), RT_OK);
         int child = rt_forest_fork(w.forest, parent, at);
-        run = (rt_run){parent, other, 8};
+        run = (rt_run){parent, other, 8, 0};
         assert_int_equal(rt_forest_forward(w.forest, &run, 1, NULL), RT_OK);
         rt_forest_release(w.forest, parent);
-        run = (rt_run){child, w.ids + at, 1};
+        run = (rt_run){child, w.ids + at, 1, 0};
         assert_int_equal(rt_forest_forward(w.forest, &run, 1, NULL), RT_OK);
         rt_forest_logits(w.forest, &zero, 1, logits);
         expect_row(&w, at, logits);
@@ -189,16 +191,22 @@ static void test_long_inputs_are_cut(void **state)
     testing_ids(ids, 1100, arch.vocab, 2);
     assert_int_equal(rt_forest_new(&forest, n.net, 2400, NULL), RT_OK);
     int a = rt_forest_fork(forest, -1, -1), b = rt_forest_fork(forest, -1, -1);
-    rt_run run = {a, ids, 1100};
+    rt_run run = {a, ids, 1100, 0};
     assert_int_equal(rt_forest_forward(forest, &run, 1, NULL), RT_OK);
     rt_forest_logits(forest, &last, 1, whole);
     for (int at = 0; at < 1100; at += 110) {
-        run = (rt_run){b, ids + at, at == 990 ? 109 : 110};
+        run = (rt_run){b, ids + at, at == 990 ? 109 : 110, 50};
         assert_int_equal(rt_forest_forward(forest, &run, 1, NULL), RT_OK);
     }
-    run = (rt_run){b, ids + 1099, 1};
+    run = (rt_run){b, ids + 1099, 1, 0};
     assert_int_equal(rt_forest_forward(forest, &run, 1, NULL), RT_OK);
     rt_forest_logits(forest, &zero, 1, single);
+    assert_memory_equal(whole, single, sizeof(whole));
+    rt_forest_release(forest, a);
+    run = (rt_run){rt_forest_fork(forest, -1, -1), ids, 1100, 1000};
+    assert_int_equal(rt_forest_forward(forest, &run, 1, NULL), RT_OK);
+    last -= 1000;
+    rt_forest_logits(forest, &last, 1, single);
     assert_memory_equal(whole, single, sizeof(whole));
     rt_forest_free(&forest);
     testing_close(&n);
@@ -215,7 +223,7 @@ static void test_new_weights_leave_nothing_stale(void **state)
     rt_forest_clear(w.forest);
     rt_net_set(w.n.net, fresh.weights);
     assert_int_equal(rt_forest_new(&other, fresh.net, 2048, NULL), RT_OK);
-    rt_run run = {rt_forest_fork(w.forest, -1, -1), w.ids, LENGTH};
+    rt_run run = {rt_forest_fork(w.forest, -1, -1), w.ids, LENGTH, 0};
     assert_int_equal(rt_forest_forward(w.forest, &run, 1, NULL), RT_OK);
     logits_all(w.forest, 0, LENGTH, a);
     run.node = rt_forest_fork(other, -1, -1);
@@ -251,7 +259,7 @@ static void test_pages_return(void **state)
             continue;
         nodes[count++] = node;
         int room = RT_MIN(40, 256 - rt_forest_length(w.forest, node));
-        rt_run run = {node, w.ids, (int)rt_below(5, 6, i, 40) + 1};
+        rt_run run = {node, w.ids, (int)rt_below(5, 6, i, 40) + 1, 0};
         int64_t before = rt_forest_free_tokens(w.forest);
         if (run.count <= room && rt_forest_forward(w.forest, &run, 1, NULL) < 0)
             assert_int_equal(rt_forest_free_tokens(w.forest), before);
@@ -272,7 +280,7 @@ static void test_limits_are_errors(void **state)
     rt_error err = {0};
     int32_t ids[300] = {0};
     assert_int_equal(rt_forest_new(&forest, n.net, 64, NULL), RT_OK);
-    rt_run run = {rt_forest_fork(forest, -1, -1), ids, 257};
+    rt_run run = {rt_forest_fork(forest, -1, -1), ids, 257, 0};
     assert_int_equal(rt_forest_forward(forest, &run, 1, &err), RT_ERR_LIMIT);
     assert_non_null(strstr(err.message, "256"));
     run.count = 65;

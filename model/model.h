@@ -222,16 +222,17 @@ void rt_forest_truncate(rt_forest *forest, int node, int length);
 int64_t rt_forest_free_tokens(const rt_forest *forest);    /* room left, whole pages */
 
 /* Appends ids to nodes and computes them. One run = one node's new tokens; a node occurs once.
- * hidden (R, D) of all rows after the final norm stays inside; logits for chosen rows are
- * got with rt_forest_logits. A row's bits depend only on its path, its adapter and the weights: rows
- * of several adapters, and of none, go in one call. */
+ * hidden (R, D) of the rows after the final norm stays inside; logits for chosen rows are got with
+ * rt_forest_logits. Nobody may ask for those of the first `unseen` tokens of a run: in the last layer only
+ * their K/V is computed. A row's bits depend only on its path, its adapter and the weights: rows of
+ * several adapters, and of none, go in one call. */
 typedef struct rt_run {
     int node;
     const int32_t *ids;
-    int count;
+    int count, unseen;
 } rt_run;
 int rt_forest_forward(rt_forest *forest, const rt_run *runs, int runs_count, rt_error *err);
-/* logits (count, V) of rows of the last forward, numbered over its runs in order. */
+/* logits (count, V) of rows of the last forward, numbered over its runs in order, unseen ones left out. */
 void rt_forest_logits(rt_forest *forest, const int32_t *rows, int count, float *logits);
 
 /* ---- training passes over a forest -------------------------------------------------------------- */

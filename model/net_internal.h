@@ -107,7 +107,7 @@ struct rt_forest {
     rt_layer_buffers b;
     int32_t *ids;        // (pass_rows), backend memory
     /* one forward */
-    int rows, rows_capacity;
+    int rows, unseen, rows_capacity; /* the unseen ones stand first */
     float *hidden;       // (rows_capacity, D), backend memory
     rt_row *at, *at_host; // (rows_capacity)
     int32_t *ids_host;   // (rows_capacity)
@@ -139,8 +139,8 @@ static inline bool rt_forest_page_idle(const rt_forest *forest, int32_t page)
 }
 /* Gives node pages for positions up to length − 1. False: too few are free, nothing changed. */
 bool rt_forest_reserve(rt_forest *forest, int node, int length);
-/* Like rt_forest_logits, into backend memory. */
-void rt_forest_logits_backend(rt_forest *forest, const int32_t *rows, int count, float *logits);
+/* Like rt_forest_logits for `count` rows from `first` on, into backend memory. */
+void rt_forest_logits_backend(rt_forest *forest, int first, int count, float *logits);
 int rt_forest_buffers_new(rt_forest *forest, rt_error *err);
 void rt_forest_buffers_free(rt_forest *forest);
 
