@@ -40,19 +40,26 @@ void rt_actor_post(rt_actor *actor, const rt_note *note)
 }
 
 /* Twice the slots: what is in work and one batch ahead, so that no round trip is waited for. */
+uint32_t rt_actor_free(const rt_actor *actor, int gone)
+{
+    int64_t busy = -gone;
+    if (!actor->posted.set) /* nothing to sample from yet */
+        return 0;
+    for (int i = 0; i < actor->open_count; i++)
+        busy += actor->open[i].count;
+    return (uint32_t)RT_MAX(2 * (int64_t)actor->compute.slots - busy, (int64_t)0);
+}
+
 void rt_actor_credit(rt_actor *actor)
 {
     actor->credit_due = false; /* who joins or has weights again tells its credit then */
     if (!actor->joined || !actor->posted.set)
         return;
-    int64_t busy = 0;
-    for (int i = 0; i < actor->open_count; i++)
-        busy += actor->open[i].count;
     Retake__Credit credit = RETAKE__CREDIT__INIT;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_CREDIT;
     envelope.credit = &credit;
-    credit.slots = (uint32_t)RT_MAX(2 * (int64_t)actor->compute.slots - busy, (int64_t)0);
+    credit.slots = rt_actor_free(actor, 0);
     rt_actor_send(actor, actor->work, &envelope, NULL, 0);
 }
 
@@ -225,7 +232,7 @@ static void on_reject(void *context, rt_socket *socket, const rt_error *error)
     rt_log_line(((rt_actor *)context)->log, RT_WARN, "dropped: %s", error->message);
 }
 
-/* Leases that came together start together; the coordinator is told once what is free now. */
+/* Leases that came together start together. Results tell what is free; cancelled leases have none. */
 static void on_turn(void *context)
 {
     rt_actor *actor = context;
@@ -245,11 +252,9 @@ static void on_note(void *context)
             rt_weights_back(actor, &note->version);
         } else {
             rt_leases_done(actor, note->work);
-            actor->credit_due = true;
         }
         rt_free(note);
     }
-    on_turn(actor);
 }
 
 /* ---- time and signals ---------------------------------------------------------------------- */

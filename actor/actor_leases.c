@@ -162,7 +162,9 @@ static void result_frames(const rt_work *work, Retake__Trajectory *rows, rt_buf 
     }
 }
 
-static int send_result(rt_actor *actor, const rt_work *work, uint32_t attempt, const char *error)
+/* open: of the lease; NULL: it was not taken. */
+static int send_result(rt_actor *actor, const rt_work *work, const rt_open *open, uint32_t attempt,
+                       const char *error)
 {
     Retake__Result result = RETAKE__RESULT__INIT;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
@@ -175,6 +177,7 @@ static int send_result(rt_actor *actor, const rt_work *work, uint32_t attempt, c
     result.weights_hash = (ProtobufCBinaryData){sizeof(hash), (uint8_t *)&hash};
     result.seconds = work->seconds;
     result.error = (char *)(uintptr_t)error;
+    result.credit = rt_actor_free(actor, open ? open->count : 0);
     if (*error)
         return rt_actor_send(actor, actor->work, &envelope, NULL, 0);
     Retake__Trajectory *rows = rt_alloc(sizeof(*rows) * (size_t)work->count);
@@ -205,7 +208,7 @@ void rt_leases_done(rt_actor *actor, rt_work *work)
         return;
     }
     const char *error = work->error.code ? work->error.message : "";
-    if (!actor->joined || send_result(actor, work, open->attempt, error) != RT_OK) {
+    if (!actor->joined || send_result(actor, work, open, open->attempt, error) != RT_OK) {
         rt_work_append(&actor->unsent, work);
         return;
     }
@@ -261,7 +264,7 @@ static void refuse_unread(rt_actor *actor, const Retake__Lease *lease, const rt_
     work.version.number = lease->weights_version;
     memcpy(&work.version.hash, lease->weights_hash.data, sizeof(rt_hash128));
     rt_log_line(actor->log, RT_WARN, "lease %" PRIu64 ": %s", lease->id, error->message);
-    send_result(actor, &work, lease->attempt, error->message);
+    send_result(actor, &work, NULL, lease->attempt, error->message);
 }
 
 void rt_leases_take(rt_actor *actor, const rt_message *message)
@@ -284,7 +287,6 @@ void rt_leases_take(rt_actor *actor, const rt_message *message)
     }
     open_add(actor, work, lease->attempt);
     rt_work_append(&actor->waiting, work);
-    actor->credit_due = true;
 }
 
 static bool drop_from(rt_work **list, uint64_t request)

@@ -1,7 +1,5 @@
-/*
- * The worker against a coordinator written here, on real sockets, with a tiny random model: what
- * it answers must equal, bit for bit, what an engine gives that was set up by hand.
- */
+/* The worker against a coordinator written here, on real sockets, with a tiny random model: what it
+ * answers must equal, bit for bit, what an engine gives that was set up by hand. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -232,6 +230,7 @@ static void on_work(void *context, rt_socket *socket, const rt_message *message)
         f->last_credit = e->credit->slots;
         break;
     case RETAKE__ENVELOPE__KIND_RESULT:
+        f->last_credit = e->result->credit;
         keep_result(f, message);
         break;
     case RETAKE__ENVELOPE__KIND_BYE:

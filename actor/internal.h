@@ -146,7 +146,7 @@ typedef struct rt_actor {
     rt_work *waiting;     /* leases whose version is not here yet */
     rt_work *unsent;      /* results the socket did not take */
     uint64_t requests;
-    bool credit_due;      /* what is free has changed since the coordinator was told */
+    bool credit_due;      /* what is free has changed and no result tells it */
 
     char state[32];
     int64_t state_ns, rate_ns;
@@ -160,7 +160,9 @@ void rt_actor_end(rt_actor *actor, int code);
 int rt_actor_send(rt_actor *actor, rt_socket *socket, Retake__Envelope *envelope,
                   const rt_frame *frames, int frames_count);
 void rt_actor_post(rt_actor *actor, const rt_note *note);
-void rt_actor_credit(rt_actor *actor);
+/* Slots free, those of one batch more counted, when `gone` trajectories of open leases are gone. */
+uint32_t rt_actor_free(const rt_actor *actor, int gone);
+void rt_actor_credit(rt_actor *actor); /* tells it */
 
 /* actor_weights.c */
 void rt_weights_announced(rt_actor *actor, const Retake__WeightsAnnounce *announce);

@@ -1,8 +1,9 @@
 /*
  * store: the run store's writer. The loop thread packs rows and pushes them into a ring; one
  * writer thread lets some gather and puts all that is waiting into one transaction (one for each row
- * costs the loop a wake-up, and the machine that also samples several times the work). A slow disk makes
- * the queue longer, never the loop slower. When the disk refuses, the writer stops and keeps the sentence why.
+ * costs the loop a wake-up, and the machine that also samples several times the work). A slow disk
+ * makes the queue longer, never the loop slower. When the disk refuses, the writer stops and keeps the
+ * sentence why.
  */
 #include <math.h>
 #include <pthread.h>

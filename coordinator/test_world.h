@@ -1,8 +1,6 @@
-/*
- * test_world: a run with a coordinator as a process of its own, over real sockets, and workers and
- * a learner played by the test program. Tokens are a function of the trajectory id and weights a
- * function of the batches, so that the final hash says whether the run was the same one.
- */
+/* test_world: a run with a coordinator as a process of its own, over real sockets, and workers and a learner
+ * played by the test program. Tokens are a function of the trajectory id and weights a function of the
+ * batches, so that the final hash says whether the run was the same one. */
 #ifndef RT_COORDINATOR_TEST_WORLD_H
 #define RT_COORDINATOR_TEST_WORLD_H
 
@@ -266,6 +264,7 @@ static void answer_error(player *p, const Retake__Lease *lease, const char *erro
     Retake__Result result = RETAKE__RESULT__INIT;
     result.lease = lease->id;
     result.attempt = lease->attempt;
+    result.credit = p->spare ? p->spare : 8;
     result.error = (char *)error;
     Retake__Envelope envelope = RETAKE__ENVELOPE__INIT;
     envelope.kind_case = RETAKE__ENVELOPE__KIND_RESULT;
@@ -310,6 +309,7 @@ static void answer_lease(player *p, const Retake__Lease *lease, bool known)
     hash.low ^= known ? 0 : 1;
     result.lease = lease->id;
     result.attempt = lease->attempt;
+    result.credit = p->spare ? p->spare : 8;
     result.weights_version = lease->weights_version;
     result.weights_hash = (ProtobufCBinaryData){sizeof hash, (uint8_t *)&hash};
     result.trajectories = m.list;

@@ -295,7 +295,7 @@ void rt_workers_lease_out(rt_coordinator *co)
         worker->credit -= lease->job->count;
         rt_error err = {0};
         int rc = rt_lease_send(co, worker, lease, &err);
-        if (rc == RT_ERR_LIMIT) { /* its queue is full: it tells its credit when it has read */
+        if (rc == RT_ERR_LIMIT) { /* its queue is full: what it sends back tells its credit */
             rt_leases_requeue(&co->leases, lease);
             worker->credit = 0;
         } else if (rc) {
@@ -337,6 +337,13 @@ static void ping(rt_coordinator *co, const rt_worker *worker, bool answer)
     send_to(co, worker, &envelope);
 }
 
+/* It may not have read what is on the way to it. */
+static void take_credit(rt_worker *worker, uint32_t slots)
+{
+    worker->credit_most = RT_MAX(worker->credit_most, (int64_t)slots);
+    worker->credit = RT_MIN((int64_t)slots, worker->credit_most - worker->leases.samples);
+}
+
 static void from_worker(rt_coordinator *co, rt_worker *worker, const rt_message *message)
 {
     const Retake__Envelope *envelope = message->envelope;
@@ -347,10 +354,7 @@ static void from_worker(rt_coordinator *co, rt_worker *worker, const rt_message 
         ping(co, worker, true);
         break;
     case RETAKE__ENVELOPE__KIND_CREDIT:
-        /* It may not have read what is on the way to it. */
-        worker->credit_most = RT_MAX(worker->credit_most, (int64_t)envelope->credit->slots);
-        worker->credit = RT_MIN((int64_t)envelope->credit->slots,
-                                worker->credit_most - worker->leases.samples);
+        take_credit(worker, envelope->credit->slots);
         break;
     case RETAKE__ENVELOPE__KIND_READY:
         worker->status.version = envelope->ready->version;
@@ -358,6 +362,7 @@ static void from_worker(rt_coordinator *co, rt_worker *worker, const rt_message 
         break;
     case RETAKE__ENVELOPE__KIND_RESULT:
         rt_results_take(co, worker, message);
+        take_credit(worker, envelope->result->credit);
         break;
     case RETAKE__ENVELOPE__KIND_BYE:
         rt_workers_drop(co, worker, envelope->bye->reason[0] ? envelope->bye->reason : "said bye");

@@ -14,7 +14,8 @@ const char *rt_end_name(int end)
 static void step_alloc(rt_engine *e)
 {
     rt_ops *ops = e->net->ops;
-    size_t rows = (size_t)e->slots_count * (1 + RT_LOOKAHEAD_MAX) + RT_PREFILL_TOKENS, v = (size_t)e->net->arch.vocab;
+    size_t rows = (size_t)e->slots_count * (1 + RT_LOOKAHEAD_MAX) + RT_PREFILL_TOKENS;
+    size_t v = (size_t)e->net->arch.vocab;
     e->runs = rt_alloc(rows * sizeof(rt_run));
     e->row_slot = rt_alloc(rows * sizeof(int));
     e->row_guess = rt_alloc(rows * sizeof(int));
