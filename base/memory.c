@@ -10,8 +10,7 @@ enum { ALIGNMENT = 64, ARENA_ALIGNMENT = 16, BLOCK_MIN = 1024 };
 _Noreturn static void out_of_memory(size_t bytes)
 {
     fprintf(stderr,
-            "out of memory: %zu bytes were refused; free memory or choose smaller settings "
-            "(retake plan shows what a run needs)\n",
+            "out of memory: %zu bytes were refused; free memory or choose smaller settings\n",
             bytes);
     _Exit(1);
 }
