@@ -205,8 +205,7 @@ static rt_lora_rows lora_of(rt_forest *f, int from, int rows)
                           .count = rt_span_cut(f->spans, f->spans_count, from, rows, f->pass_spans)};
 }
 
-/* Layers but the last for `rows` rows from `from` on, of which the first `unseen` need no more of the
- * last one than their K/V. */
+/* All layers for `rows` rows from `from` on; of the last one the first `unseen` rows need only K/V. */
 static void layers_forward(rt_forest *f, int from, int rows, int unseen)
 {
     rt_net *net = f->net;
