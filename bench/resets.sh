@@ -5,7 +5,7 @@
 #   sh bench/resets.sh quick      minutes, one seed, two steps: shows that everything works
 #   sh bench/resets.sh            about 40 minutes on two idle cores: 7 regimes, 5 seeds
 #   sh bench/resets.sh full       hours: also other lengths, shares of decisive thoughts, base rates
-#   sh bench/resets.sh cost       some minutes: what a step of each method costs beside grpo_seqmean's
+#   sh bench/resets.sh cost       ten minutes: what a step of each method costs beside grpo_seqmean's
 #   sh bench/resets.sh tune       chooses learning rates on seeds of its own → bench/resets/rates.txt
 #   sh bench/resets.sh report     the tables and plots of what is there
 #   sh bench/resets.sh models     only the models to start from, and how often each is right
@@ -53,8 +53,9 @@ quick)
 full) regimes="$regimes rare12 needles $grid" ;;
 tune) regimes="slips12 sparse" seeds=$tuning_seeds ;;
 cost)
-    # Rounds of the same work, methods in turn; the two small evaluations lie outside the steps.
-    regimes="slips12 chain facts12 hard sparse" same_seed=7
+    # Rounds of the same work, methods in turn; the two small evaluations lie outside the steps. Five
+    # rounds scatter by a tenth and more.
+    regimes="slips12 chain facts12 hard sparse" same_seed=7 seeds="1 2 3 4 5 6 7 8 9 10"
     less="--set steps=12 --set eval.every=0 --set eval.problems=2 --set learner.checkpoint_every=0"
     ;;
 esac
