@@ -45,6 +45,8 @@ typedef struct rt_slot {
     int32_t feed[1 + RT_LOOKAHEAD_MAX]; /* computed in this step: `last`, then guesses */
     int guesses, reach;   /* of this step; at most in the next */
     int place, strayed;   /* where the text goes on as before, −1: nowhere; tokens since it did */
+    int inserted;         /* tokens it last put in between, 0: never yet */
+    int32_t insert_at, insert_first; /* in front of which token of the copy, and the first of them */
     int guessed, right;   /* guesses ever, and those of them that were sampled */
 } rt_slot;
 

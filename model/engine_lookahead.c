@@ -1,8 +1,10 @@
 /*
  * Engine: tokens guessed ahead. A text that repeats what stands before it, a judgement that reads a
  * solution line by line for one, is guessed to go on as that did: the guesses are computed in the same
- * step as the token before them, as rows of one block, and kept as far as sampling agrees. A row's bits
- * do not depend on its batch, so the result is the same; only the steps are fewer.
+ * step as the token before them, as rows of one block, and kept as far as sampling agrees. What it puts
+ * in between, a verdict behind each line, is guessed to come at the same token, to begin alike and to be
+ * as long as the last time. A row's bits do not depend on its batch, so the result is the same; only the
+ * steps are fewer.
  */
 #include "model/engine_internal.h"
 
@@ -28,6 +30,7 @@ void rt_lookahead_start(rt_slot *slot)
 {
     slot->place = -1;
     slot->strayed = slot->guesses = slot->guessed = slot->right = 0;
+    slot->inserted = 0;
     slot->reach = REACH_FIRST;
 }
 
@@ -48,17 +51,22 @@ static int find_place(const rt_slot *slot)
 
 void rt_lookahead_push(rt_slot *slot)
 {
-    int count = tokens_of(slot);
-    if (slot->place >= 0 && token_at(slot, slot->place) == token_at(slot, count - 1)) {
+    int32_t token = token_at(slot, tokens_of(slot) - 1);
+    if (slot->place >= 0 && token_at(slot, slot->place) == token) {
+        slot->inserted = slot->strayed > 0 ? slot->strayed : slot->inserted;
         slot->place++;
         slot->strayed = 0;
         return;
     }
     slot->strayed++;
+    if (slot->place >= 0 && slot->strayed == 1) {
+        slot->insert_at = token_at(slot, slot->place);
+        slot->insert_first = token;
+    }
     if (slot->place >= 0 && slot->strayed <= STRAY_TOKENS)
-        return; /* words of its own between what it repeats */
+        return;
     slot->place = find_place(slot);
-    slot->strayed = 0;
+    slot->strayed = slot->inserted = 0;
 }
 
 int rt_lookahead_guess(rt_slot *slot)
@@ -66,15 +74,19 @@ int rt_lookahead_guess(rt_slot *slot)
     const rt_request *r = slot->request;
     slot->feed[0] = slot->last;
     slot->guesses = 0;
-    if (r->sampling.lookahead <= 0 || slot->place < 0 || slot->strayed > 0 ||
+    if (r->sampling.lookahead <= 0 || slot->place < 0 ||
+        (slot->strayed > 0 && slot->strayed != slot->inserted) ||
         (slot->guessed >= TRIED_TOKENS && 2 * slot->right < slot->guessed))
         return 0;
     int most = RT_MIN(RT_MIN(r->sampling.lookahead, RT_LOOKAHEAD_MAX), slot->reach);
     most = RT_MIN(most, r->max_new - slot->c.ids_count - 1); /* pages are promised up to there */
     most = RT_MIN(most, tokens_of(slot) - slot->place);
-    for (int i = 0; i < most; i++)
-        slot->feed[1 + i] = token_at(slot, slot->place + i);
-    slot->guesses = RT_MAX(most, 0);
+    bool inserts = false;
+    for (int i = 0; i < most && !inserts; i++) {
+        int32_t token = token_at(slot, slot->place + i);
+        inserts = slot->inserted > 0 && token == slot->insert_at && (i > 0 || slot->strayed == 0);
+        slot->feed[++slot->guesses] = inserts ? slot->insert_first : token;
+    }
     slot->guessed += slot->guesses;
     return slot->guesses;
 }
