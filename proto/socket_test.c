@@ -187,6 +187,8 @@ static void test_order_and_fairness(void **state)
     assert_int_equal(router.turned, MESSAGES);
     assert_int_equal(router.turn_most, 64);
     assert_true(router.turns >= MESSAGES / 64 && router.turns < MESSAGES);
+    assert_int_equal(send_ping(&a, NULL, 0, true, NULL), RT_OK);
+    turn_until(w, &router.turned, MESSAGES + 1);
     close_end(w, &a);
     close_end(w, &b);
     close_end(w, &router);
