@@ -136,17 +136,22 @@ static void put_lease(fixture *f, int64_t id, const char *fate)
     rt_store_put(f->store, row);
 }
 
-static int rows_seen(const fixture *f)
+static int64_t count_of(sqlite3 *db, const char *sql)
+{
+    sqlite3_stmt *query = NULL;
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &query, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(query), SQLITE_ROW);
+    int64_t count = sqlite3_column_int64(query, 0);
+    sqlite3_finalize(query);
+    return count;
+}
+
+static int64_t rows_seen(const fixture *f)
 {
     sqlite3 *reader = NULL;
-    sqlite3_stmt *count = NULL;
     char *path = rt_format("%s/run.db", f->dir);
     assert_int_equal(sqlite3_open_v2(path, &reader, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
-    assert_int_equal(
-        sqlite3_prepare_v2(reader, "SELECT count(*) FROM metrics", -1, &count, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_step(count), SQLITE_ROW);
-    int rows = sqlite3_column_int(count, 0);
-    sqlite3_finalize(count);
+    int64_t rows = count_of(reader, "SELECT count(*) FROM metrics");
     sqlite3_close(reader);
     rt_free(path);
     return rows;
@@ -263,11 +268,7 @@ static int64_t count_fate(sqlite3 *db, int64_t step, const char *fate)
 {
     char *sql = sqlite3_mprintf("SELECT count(*) FROM trajectories WHERE step = %lld AND fate = %Q",
                                 (long long)step, fate);
-    sqlite3_stmt *query = NULL;
-    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &query, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_step(query), SQLITE_ROW);
-    int64_t count = sqlite3_column_int64(query, 0);
-    sqlite3_finalize(query);
+    int64_t count = count_of(db, sql);
     sqlite3_free(sql);
     return count;
 }

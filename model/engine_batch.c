@@ -235,13 +235,13 @@ static int slots_sample(rt_engine *e, int from, int count, rt_error *err)
     for (int i = 0, right = 0; i < count; i++) {
         rt_slot *slot = &e->slots[e->row_slot[from + i]];
         int guess = e->row_guess[from + i];
-        right = guess > 0 ? guess : guess == 0 ? 0 : right;
+        right = guess >= 0 ? guess : right;
         if (guess >= 0 && slot->request != NULL) /* else: a wrong guess, or the text has ended */
             slot_push(e, slot, e->targets_host[i], e->logprobs_host[i]);
         bool last = i + 1 == count || e->row_slot[from + i + 1] != e->row_slot[from + i];
         if (last && slot->request != NULL) {
             slot_settle(e, slot);
-            rt_lookahead_judge(slot, right);
+            rt_lookahead_outcome(slot, right);
         }
         e->stats.guessed_right += last ? right : 0;
     }

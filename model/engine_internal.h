@@ -36,13 +36,12 @@ typedef struct rt_slot {
     rt_request *request;  /* NULL: free */
     int node;             /* −1 until its first token must be computed */
     int entry;            /* as in rt_request */
-    int32_t last;         /* sampled, not yet computed */
     rt_completion c;
     int ids_capacity, thoughts_capacity;
     rt_buf text;          /* decoded bytes, kept only where stops or thoughts need them */
     size_t boundary;      /* text and token where the open thought begins */
     int thought_start, thoughts;
-    int32_t feed[1 + RT_LOOKAHEAD_MAX]; /* computed in this step: `last`, then guesses */
+    int32_t feed[1 + RT_LOOKAHEAD_MAX]; /* to compute: the token sampled last, then guesses */
     int guesses, reach;   /* of this step; at most in the next */
     int place, strayed;   /* where the text goes on as before, −1: nowhere; tokens since it did */
     int inserted;         /* tokens it last put in between, 0: never yet */
@@ -89,12 +88,12 @@ bool rt_engine_thinks(const rt_request *request);
 int rt_slot_push(rt_engine *engine, rt_slot *slot, int32_t id, float logprob);
 void rt_slot_finish(rt_engine *engine, rt_slot *slot, int end);
 
-/* engine_lookahead.c: with a new completion; with each token pushed; how many guesses the next step
- * computes, feed filled; how many of them were right. */
+/* engine_lookahead.c: with a new completion; with each token pushed; fills feed and returns how many
+ * guesses the next step computes; told how many of them were right. */
 void rt_lookahead_start(rt_slot *slot);
 void rt_lookahead_push(rt_slot *slot);
 int rt_lookahead_guess(rt_slot *slot);
-void rt_lookahead_judge(rt_slot *slot, int right);
+void rt_lookahead_outcome(rt_slot *slot, int right);
 void rt_engine_done(rt_engine *engine, const rt_completion *completion);
 void rt_request_free(rt_engine *engine, rt_request *request);
 /* Starts computed completions in submission order while slots and pages last. */

@@ -72,7 +72,6 @@ void rt_lookahead_push(rt_slot *slot)
 int rt_lookahead_guess(rt_slot *slot)
 {
     const rt_request *r = slot->request;
-    slot->feed[0] = slot->last;
     slot->guesses = 0;
     if (r->sampling.lookahead <= 0 || slot->place < 0 ||
         (slot->strayed > 0 && slot->strayed != slot->inserted) ||
@@ -91,7 +90,7 @@ int rt_lookahead_guess(rt_slot *slot)
     return slot->guesses;
 }
 
-void rt_lookahead_judge(rt_slot *slot, int right)
+void rt_lookahead_outcome(rt_slot *slot, int right)
 {
     if (slot->guesses == 0)
         return;

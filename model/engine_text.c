@@ -76,7 +76,7 @@ int rt_slot_push(rt_engine *e, rt_slot *slot, int32_t id, float logprob)
     const rt_request *r = slot->request;
     const rt_sampling *s = &r->sampling;
     ids_add(slot, id, logprob);
-    slot->last = id;
+    slot->feed[0] = id;
     e->stats.tokens_decode++;
     if (!s->ignore_eos && is_eos(&e->net->arch, id))
         return RT_END_EOS;
