@@ -131,9 +131,17 @@ static void continuations_prefer_who_has_the_prefix(void **state)
 static void judgements_prefer_who_sampled(void **state)
 {
     world *w = *state;
-    w->workers[0].spare = w->workers[1].spare = 1000; /* room at any time */
+    set(w, "coordinator.heartbeat_ms=2000"); /* nobody is dropped, however busy the machine */
     start_coordinator(w);
     join_all(w, 2);
+    player *first = &w->workers[0], *second = &w->workers[1];
+    /* Both are there before either has room for everything: who came first would do it all. */
+    first->keep = second->keep = true;
+    TURN_UNTIL(w, first->held_count > 0 && second->held_count > 0);
+    first->keep = second->keep = false;
+    first->spare = second->spare = 1000; /* room at any time */
+    answer_held(first);
+    answer_held(second);
     assert_int_equal(wait_end(w), 0);
     int64_t judged = query(w, "SELECT count(*) FROM localizations");
     int64_t there = query(w, "SELECT count(*) FROM localizations l JOIN trajectories t ON t.id = l.id "
