@@ -1,8 +1,8 @@
 /*
  * gpu_ops: every operation on a device against the cpu backend, bit for bit.
  *
- * usage: gpu_ops [DEVICE [speed]]   default: cuda; exit code 77: the device cannot be opened here
- * speed: how fast its products are instead.
+ * usage: gpu_ops [DEVICE [quick|speed]]   default: cuda; exit code 77: the device cannot be opened here
+ * quick: the same operations, rows cut in fewer ways. speed: how fast its products are instead.
  */
 #include <stdio.h>
 
@@ -105,6 +105,96 @@ static void compare_long(tally *score, rt_ops *cpu, rt_ops *device, int n, int k
     products_free(&b);
 }
 
+/* ---- what is too long for a world ---------------------------------------------------------------- */
+
+enum { LONG_PATH = 1200, LONG_ROWS = 300, LONG_PAGES = (LONG_PATH + RT_PAGE - 1) / RT_PAGE,
+       LONG_HEADS = 2, LONG_SIZE = 16, LONG_Q = LONG_HEADS * LONG_SIZE,
+       LONG_POOL = LONG_PAGES * 2 * RT_PAGE * LONG_SIZE };
+
+/* Attention and its gradient at the end of a long path: each result in memory of the process. */
+typedef struct long_path {
+    float *out, *dq, *dkv;
+} long_path;
+
+static float *uploaded_random(rt_ops *ops, uint64_t stream, size_t count)
+{
+    float *host = world_random(stream, count), *device = world_upload(ops, host, count * sizeof(float));
+    rt_free(host);
+    return device;
+}
+
+static rt_row *long_rows(rt_ops *ops, int32_t **pages)
+{
+    int32_t table[LONG_PAGES];
+    rt_row rows[LONG_PATH];
+    for (int p = 0; p < LONG_PAGES; p++)
+        table[p] = p * 7 % LONG_PAGES; /* scattered: 7 and their number have no common factor */
+    *pages = world_upload(ops, table, sizeof table);
+    for (int r = 0; r < LONG_PATH; r++)
+        rows[r] = (rt_row){r, *pages};
+    return world_upload(ops, rows, sizeof rows);
+}
+
+static long_path attend_long(rt_ops *ops)
+{
+    size_t one = sizeof(float), queries = (size_t)LONG_ROWS * LONG_Q;
+    int32_t *pages = NULL;
+    rt_row *at = long_rows(ops, &pages), *last = at + LONG_PATH - LONG_ROWS;
+    float *kv_rows = uploaded_random(ops, 1, (size_t)LONG_PATH * LONG_SIZE * 2);
+    float *q = uploaded_random(ops, 2, queries), *dout = uploaded_random(ops, 3, queries);
+    float *out = ops->alloc(ops, queries * one), *dq = ops->alloc(ops, queries * one);
+    float *stats = ops->alloc(ops, (size_t)LONG_ROWS * LONG_HEADS * 2 * one);
+    rt_kv_view kv = {ops->alloc(ops, LONG_POOL * one), LONG_PAGES, 0, 1, LONG_SIZE}, dkv = kv;
+    dkv.pool = ops->alloc(ops, LONG_POOL * one);
+    ops->kv_store(ops, &kv, kv_rows, kv_rows + LONG_SIZE, 2 * LONG_SIZE, at, LONG_PATH);
+    ops->attention(ops, out, LONG_Q, stats, q, LONG_Q, LONG_HEADS, &kv, last, LONG_ROWS);
+    ops->attention_backward(ops, dq, LONG_Q, &dkv, dout, LONG_Q, out, LONG_Q, stats, q, LONG_Q, LONG_HEADS,
+                            &kv, last, LONG_ROWS);
+    long_path result = {download(ops, out, queries), download(ops, dq, queries),
+                        download(ops, dkv.pool, LONG_POOL)};
+    void *all[] = {pages, at, kv_rows, q, dout, stats, kv.pool};
+    for (size_t i = 0; i < RT_COUNT(all); i++)
+        ops->free(ops, all[i]);
+    return result;
+}
+
+static void compare_path(tally *score, rt_ops *cpu, rt_ops *device)
+{
+    long_path a = attend_long(cpu), b = attend_long(device);
+    size_t queries = (size_t)LONG_ROWS * LONG_Q;
+    compare(score, "attention", "a long path", a.out, b.out, queries, false);
+    compare(score, "attention_backward dq", "a long path", a.dq, b.dq, queries, false);
+    compare(score, "attention_backward dkv", "a long path", a.dkv, b.dkv, LONG_POOL, false);
+    rt_free(a.out), rt_free(a.dq), rt_free(a.dkv);
+    rt_free(b.out), rt_free(b.dq), rt_free(b.dkv);
+}
+
+enum { WORDS = 20000, WORD_ROWS = 3 }; /* a vocabulary as large models have */
+
+/* Log-probabilities, then their sums, of rows of logits; the gradient goes into the logits. */
+static float *logprobs_of(rt_ops *ops, float **dlogits)
+{
+    static const int32_t targets[WORD_ROWS] = {17, -1, WORDS - 1}, first[WORD_ROWS + 1] = {0, 1, 1, 2};
+    float *logits = uploaded_random(ops, 4, (size_t)WORD_ROWS * WORDS), *g = uploaded_random(ops, 5, 2);
+    int32_t *target = world_upload(ops, targets, sizeof targets), wanted[2] = {17, WORDS - 1};
+    int32_t *begin = world_upload(ops, first, sizeof first), *list = world_upload(ops, wanted, sizeof wanted);
+    float *both = ops->alloc(ops, 2 * WORD_ROWS * sizeof(float)), *lse = both + WORD_ROWS;
+    ops->logprob(ops, both, lse, logits, target, WORD_ROWS, WORDS, 0.7f);
+    ops->logprob_backward(ops, logits, lse, begin, list, g, WORD_ROWS, WORDS, 0.7f);
+    *dlogits = download(ops, logits, (size_t)WORD_ROWS * WORDS);
+    ops->free(ops, g), ops->free(ops, target), ops->free(ops, begin), ops->free(ops, list);
+    return download(ops, both, (size_t)2 * WORD_ROWS);
+}
+
+static void compare_words(tally *score, rt_ops *cpu, rt_ops *device)
+{
+    float *dlogits[2], *a = logprobs_of(cpu, &dlogits[0]), *b = logprobs_of(device, &dlogits[1]);
+    compare(score, "logprob and lse", "many words", a, b, (size_t)2 * WORD_ROWS, false);
+    compare(score, "logprob_backward", "many words", dlogits[0], dlogits[1], (size_t)WORD_ROWS * WORDS,
+            false);
+    rt_free(a), rt_free(b), rt_free(dlogits[0]), rt_free(dlogits[1]);
+}
+
 /* ---- speed --------------------------------------------------------------------------------------- */
 
 typedef struct shape {
@@ -163,7 +253,7 @@ static void speed(rt_ops *ops)
 
 int main(int argc, char **argv)
 {
-    static const int pieces[] = {WORLD_ROWS, 1, 7, 16, 33};
+    static const int pieces[] = {WORLD_ROWS, 7, 1, 16, 33};
     setvbuf(stdout, NULL, _IOLBF, 0); /* what it got to is seen where it is stopped */
     rt_ops *cpu = NULL, *device = NULL;
     rt_error err;
@@ -184,13 +274,18 @@ int main(int argc, char **argv)
     }
     printf("%s %s against %s %s\n", device->name, device->isa, cpu->name, cpu->isa);
     tally score = {0};
+    size_t cuts = argc > 2 && strcmp(argv[2], "quick") == 0 ? 2 : RT_COUNT(pieces);
     for (int kind = 0; kind < WORLDS; kind++) {
-        for (size_t i = 0; i < RT_COUNT(pieces); i++)
+        for (size_t i = 0; i < cuts; i++)
             compare_world(&score, cpu, device, kind, pieces[i]);
         printf("world %d of %d: %d passed, %d failed so far\n", kind + 1, WORLDS, score.passed, score.failed);
     }
     compare_long(&score, cpu, device, 35, 1001, 410);
     compare_long(&score, cpu, device, 700, 512, 300);
+    compare_long(&score, cpu, device, 640, 30, 640); /* tiles of 64, and of 128 */
+    compare_long(&score, cpu, device, 1280, 20, 1280);
+    compare_path(&score, cpu, device);
+    compare_words(&score, cpu, device);
     printf("%d passed, %d failed\n", score.passed, score.failed);
     rt_ops_free(&cpu);
     rt_ops_free(&device);

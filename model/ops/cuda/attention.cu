@@ -157,8 +157,7 @@ static void attention(rt_ops *, float *out, int out_ld, float *stats, const floa
     attend_args t = {};
     t.q = q, t.q_ld = q_ld, t.to = out, t.to_ld = out_ld, t.stats = stats;
     t.heads = heads, t.kv = *kv, t.at = at;
-    attend<<<dim3((unsigned)rows, (unsigned)heads), THREADS>>>(t);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(attend, dim3((unsigned)rows, (unsigned)heads), THREADS, t);
 }
 
 /* ---- backward: queries -------------------------------------------------------------------------- */
@@ -371,23 +370,19 @@ static void attention_backward(rt_ops *ops, float *dq, int dq_ld, const rt_kv_vi
     t.to = dq, t.to_ld = dq_ld, t.stats = (float *)stats, t.delta = delta;
     t.heads = heads, t.kv = *kv, t.at = at;
     dim3 grid((unsigned)rows, (unsigned)heads), pages((unsigned)kv->pages, (unsigned)kv->kv_heads);
-    deltas<<<grid, LANES>>>(delta, t);
-    CUDA_LAUNCHED();
-    attend_dq<<<grid, THREADS>>>(t);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(deltas, grid, LANES, delta, t);
+    CUDA_LAUNCH(attend_dq, grid, THREADS, t);
     CUDA_CHECK(cudaMemset(number, 0xff, (size_t)kv->pages * sizeof(int)));
-    pages_number<<<(unsigned)rows, 32>>>(number, at);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(pages_number, (unsigned)rows, 32, number, at);
     /* both pools have one form; the views may stand at different layers */
     ptrdiff_t layer = (ptrdiff_t)kv->kv_heads * kv->pages * 2 * RT_PAGE * kv->head_size;
     float *to = dkv->pool + (dkv->layer - kv->layer) * layer;
     if (kv->head_size <= 64)
-        attend_dkv<8><<<pages, PAGE_THREADS>>>(t, to, number, rows);
+        CUDA_LAUNCH(attend_dkv<8>, pages, PAGE_THREADS, t, to, number, rows);
     else if (kv->head_size <= 128)
-        attend_dkv<16><<<pages, PAGE_THREADS>>>(t, to, number, rows);
+        CUDA_LAUNCH(attend_dkv<16>, pages, PAGE_THREADS, t, to, number, rows);
     else
-        attend_dkv<32><<<pages, PAGE_THREADS>>>(t, to, number, rows);
-    CUDA_LAUNCHED();
+        CUDA_LAUNCH(attend_dkv<32>, pages, PAGE_THREADS, t, to, number, rows);
 }
 
 void rt_cuda_fill_attention(rt_ops *ops)

@@ -37,7 +37,14 @@ typedef struct rt_cuda {
 /* A failing call is a broken device or a bug: one line says which, then the program ends. */
 #define CUDA_CHECK(call) rt_cuda_check((call), #call, __FILE__, __LINE__)
 void rt_cuda_check(cudaError_t code, const char *call, const char *file, int line);
-#define CUDA_LAUNCHED() CUDA_CHECK(cudaGetLastError())
+
+/* Starts kernel(…) on a grid of blocks of threads and checks that it could start. A macro, since <<<…>>> is
+ * read by nvcc alone and tests/cuda_emulator puts something else there. */
+#ifndef RT_CUDA_START
+#define RT_CUDA_START(kernel, grid, threads, ...) kernel<<<grid, threads>>>(__VA_ARGS__)
+#endif
+#define CUDA_LAUNCH(kernel, grid, threads, ...) \
+    (RT_CUDA_START(kernel, grid, threads, __VA_ARGS__), CUDA_CHECK(cudaGetLastError()))
 
 /* Memory of the device; contents are not kept and not cleared. */
 void *rt_cuda_scratch(rt_ops *ops, size_t bytes);

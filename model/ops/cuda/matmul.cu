@@ -104,8 +104,8 @@ __global__ void __launch_bounds__((TI / MI) * (TJ / MJ)) product_tile(product<W>
 template <int TI, int TJ, int TL, int MI, int MJ, typename W> static void product_start(const product<W> &p)
 {
     dim3 grid(cuda_blocks((size_t)p.columns, TJ), cuda_blocks((size_t)p.rows, TI));
-    product_tile<TI, TJ, TL, MI, MJ><<<grid, (TI / MI) * (TJ / MJ)>>>(p);
-    CUDA_LAUNCHED();
+    auto kernel = product_tile<TI, TJ, TL, MI, MJ, W>;
+    CUDA_LAUNCH(kernel, grid, (TI / MI) * (TJ / MJ), p);
 }
 
 static size_t tiles(int rows, int columns, unsigned side)

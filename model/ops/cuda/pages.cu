@@ -25,9 +25,8 @@ static void rope(rt_ops *, float *x, int x_ld, int heads, const rt_rope *rope, c
 {
     if (rows <= 0)
         return;
-    rope_rows<<<(unsigned)rows, 32>>>(x, x_ld, heads, rope->head_size / 2, rope->frequencies, at,
-                                      (float)sign);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(rope_rows, (unsigned)rows, 32, x, x_ld, heads, rope->head_size / 2, rope->frequencies, at,
+                (float)sign);
 }
 
 /* Offsets of element i of a position in its page: K, and V behind it. */
@@ -57,8 +56,7 @@ static void kv_store(rt_ops *, const rt_kv_view *kv, const float *k, const float
 {
     if (rows <= 0)
         return;
-    store_rows<<<dim3((unsigned)rows, (unsigned)kv->kv_heads), 64>>>(*kv, k, v, ld, at);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(store_rows, dim3((unsigned)rows, (unsigned)kv->kv_heads), 64, *kv, k, v, ld, at);
 }
 
 __global__ void gather_rows(rt_kv_view dkv, float *dk, float *dv, int ld, const rt_row *at)
@@ -77,8 +75,7 @@ static void kv_gather(rt_ops *, const rt_kv_view *dkv, float *dk, float *dv, int
 {
     if (rows <= 0)
         return;
-    gather_rows<<<dim3((unsigned)rows, (unsigned)dkv->kv_heads), 64>>>(*dkv, dk, dv, ld, at);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(gather_rows, dim3((unsigned)rows, (unsigned)dkv->kv_heads), 64, *dkv, dk, dv, ld, at);
 }
 
 /* The first slots of a page, copied or added; a block a head (x) and a layer (y). */
@@ -99,16 +96,14 @@ static void kv_copy(rt_ops *, const rt_kv_view *kv, int to, int from, int slots,
 {
     if (slots <= 0 || layers <= 0)
         return;
-    page_move<<<dim3((unsigned)kv->kv_heads, (unsigned)layers), 128>>>(*kv, to, from, slots, false);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(page_move, dim3((unsigned)kv->kv_heads, (unsigned)layers), 128, *kv, to, from, slots, false);
 }
 
 static void kv_copy_backward(rt_ops *, const rt_kv_view *dkv, int to, int from, int slots)
 {
     if (slots <= 0)
         return;
-    page_move<<<(unsigned)dkv->kv_heads, 128>>>(*dkv, to, from, slots, true);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(page_move, (unsigned)dkv->kv_heads, 128, *dkv, to, from, slots, true);
 }
 
 void rt_cuda_fill_pages(rt_ops *ops)

@@ -17,10 +17,10 @@ static void embed(rt_ops *, float *y, const int32_t *ids, const rt_packed *table
     if (blocks == 0)
         return;
     if (table->bf16)
-        embed_rows<<<blocks, 256>>>(y, ids, (const unsigned short *)table->data, rows, table->k);
+        CUDA_LAUNCH(embed_rows<unsigned short>, blocks, 256, y, ids, (const unsigned short *)table->data,
+                    rows, table->k);
     else
-        embed_rows<<<blocks, 256>>>(y, ids, (const float *)table->data, rows, table->k);
-    CUDA_LAUNCHED();
+        CUDA_LAUNCH(embed_rows<float>, blocks, 256, y, ids, (const float *)table->data, rows, table->k);
 }
 
 /* A block of threads a row. The first row of an id adds all rows of that id, in ascending order. */
@@ -46,8 +46,7 @@ static void embed_backward(rt_ops *, float *dtable, const int32_t *ids, const fl
 {
     if (rows <= 0)
         return;
-    embed_back<<<(unsigned)rows, 128>>>(dtable, ids, dy, rows, d);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(embed_back, (unsigned)rows, 128, dtable, ids, dy, rows, d);
 }
 
 /* ---- norms: half a warp a row ------------------------------------------------------------------ */
@@ -84,8 +83,8 @@ static void rmsnorm(rt_ops *, float *y, float *rstd, const float *x, const float
 {
     if (rows <= 0)
         return;
-    rmsnorm_rows<<<cuda_blocks((size_t)rows, ROWS_AT_ONCE), ROW_THREADS>>>(y, rstd, x, w, rows, d, eps);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(rmsnorm_rows, cuda_blocks((size_t)rows, ROWS_AT_ONCE), ROW_THREADS, y, rstd, x, w, rows, d,
+                eps);
 }
 
 __global__ void rmsnorm_back(float *dx, const float *dy, const float *x, const float *rstd, const float *w,
@@ -136,12 +135,11 @@ static void rmsnorm_backward(rt_ops *, float *dx, float *dw, const float *dy, co
 {
     if (rows <= 0)
         return;
-    rmsnorm_back<<<cuda_blocks((size_t)rows, ROWS_AT_ONCE), ROW_THREADS>>>(dx, dy, x, rstd, w, rows, d);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(rmsnorm_back, cuda_blocks((size_t)rows, ROWS_AT_ONCE), ROW_THREADS, dx, dy, x, rstd, w, rows,
+                d);
     if (!dw)
         return;
-    rmsnorm_back_weight<<<cuda_blocks((size_t)d, 32), WEIGHT_THREADS>>>(dw, dy, x, rstd, rows, d);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(rmsnorm_back_weight, cuda_blocks((size_t)d, 32), WEIGHT_THREADS, dw, dy, x, rstd, rows, d);
 }
 
 /* ---- gated unit -------------------------------------------------------------------------------- */
@@ -166,8 +164,7 @@ static void swiglu(rt_ops *, float *y, const float *gate_up, int rows, int f)
     size_t count = (size_t)rows * f;
     if (count == 0)
         return;
-    swiglu_all<<<cuda_blocks(count, 256), 256>>>(y, gate_up, count, f);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(swiglu_all, cuda_blocks(count, 256), 256, y, gate_up, count, f);
 }
 
 __global__ void swiglu_back(float *dgate_up, float *y, const float *dy, const float *gate_up, size_t count,
@@ -191,8 +188,7 @@ static void swiglu_backward(rt_ops *, float *dgate_up, float *y, const float *dy
     size_t count = (size_t)rows * f;
     if (count == 0)
         return;
-    swiglu_back<<<cuda_blocks(count, 256), 256>>>(dgate_up, y, dy, gate_up, count, f);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(swiglu_back, cuda_blocks(count, 256), 256, dgate_up, y, dy, gate_up, count, f);
 }
 
 /* ---- log-probabilities: a block of threads a row ------------------------------------------------ */
@@ -257,8 +253,7 @@ static void logprob(rt_ops *, float *logprob, float *lse, const float *logits, c
 {
     if (rows <= 0)
         return;
-    logprob_rows<<<(unsigned)rows, LOGIT_THREADS>>>(logprob, lse, logits, target, v, temperature);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(logprob_rows, (unsigned)rows, LOGIT_THREADS, logprob, lse, logits, target, v, temperature);
 }
 
 __global__ void logprob_back(float *logits, const float *lse, const int32_t *first, const int32_t *target,
@@ -282,8 +277,7 @@ static void logprob_backward(rt_ops *, float *logits, const float *lse, const in
 {
     if (rows <= 0)
         return;
-    logprob_back<<<(unsigned)rows, LOGIT_THREADS>>>(logits, lse, first, target, g, v, temperature);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(logprob_back, (unsigned)rows, LOGIT_THREADS, logits, lse, first, target, g, v, temperature);
 }
 
 void rt_cuda_fill_rows(rt_ops *ops)

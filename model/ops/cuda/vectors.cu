@@ -22,8 +22,7 @@ static void add(rt_ops *, float *y, const float *x, size_t count)
 {
     if (count == 0)
         return;
-    add_all<<<cuda_blocks(count, THREADS), THREADS>>>(y, x, count);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(add_all, cuda_blocks(count, THREADS), THREADS, y, x, count);
 }
 
 __global__ void axpy_all(float *y, float a, const float *x, size_t count)
@@ -37,8 +36,7 @@ static void axpy(rt_ops *, float *y, float a, const float *x, size_t count)
 {
     if (count == 0)
         return;
-    axpy_all<<<cuda_blocks(count, THREADS), THREADS>>>(y, a, x, count);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(axpy_all, cuda_blocks(count, THREADS), THREADS, y, a, x, count);
 }
 
 __global__ void multiply_all(float *y, const float *x, const float *m, size_t count)
@@ -52,8 +50,7 @@ static void multiply(rt_ops *, float *y, const float *x, const float *m, size_t 
 {
     if (count == 0)
         return;
-    multiply_all<<<cuda_blocks(count, THREADS), THREADS>>>(y, x, m, count);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(multiply_all, cuda_blocks(count, THREADS), THREADS, y, x, m, count);
 }
 
 struct adamw_numbers {
@@ -82,8 +79,7 @@ static void adamw(rt_ops *, float *w, float *m, float *v, const float *g, size_t
     if (count == 0)
         return;
     adamw_numbers n = {grad_scale, lr, beta1, beta2, eps, weight_decay, correction1, correction2};
-    adamw_all<<<cuda_blocks(count, THREADS), THREADS>>>(w, m, v, g, count, n);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(adamw_all, cuda_blocks(count, THREADS), THREADS, w, m, v, g, count, n);
 }
 
 /* ---- sums in double: 16 lanes a run of 16384, lanes and then runs in order ---------------------- */
@@ -131,8 +127,7 @@ static double dot(rt_ops *ops, const float *a, const float *b, size_t count)
     double *sums = (double *)rt_cuda_scratch(ops, (runs + 1) * sizeof(double));
     if (runs == 0)
         return 0;
-    dot_runs<<<runs, LANES>>>(sums, a, b, count);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(dot_runs, runs, LANES, sums, a, b, count);
     return runs_sum(sums, runs);
 }
 
@@ -158,8 +153,7 @@ static double change(rt_ops *ops, float *sum, bool fresh, float *seen, const flo
     double *sums = (double *)rt_cuda_scratch(ops, (runs + 1) * sizeof(double));
     if (runs == 0)
         return 0;
-    change_runs<<<runs, LANES>>>(sums, sum, fresh, seen, now, more, count);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(change_runs, runs, LANES, sums, sum, fresh, seen, now, more, count);
     return runs_sum(sums, runs);
 }
 
@@ -197,8 +191,7 @@ static void gram(rt_ops *ops, double *gram, const float *const *vectors, int cou
     memcpy(all.at, vectors, (size_t)count * sizeof *vectors);
     double *sums = (double *)rt_cuda_scratch(ops, runs * square * sizeof(double));
     dim3 grid((unsigned)runs, (unsigned)(count * (count + 1) / 2)); /* runs, pairs */
-    gram_runs<<<grid, LANES>>>(sums, all, count, elements);
-    CUDA_LAUNCHED();
+    CUDA_LAUNCH(gram_runs, grid, LANES, sums, all, count, elements);
     double *host = (double *)malloc(runs * square * sizeof *host);
     CUDA_CHECK(cudaMemcpy(host, sums, runs * square * sizeof *host, cudaMemcpyDeviceToHost));
     for (size_t run = 0; run < runs; run++)
