@@ -4,9 +4,57 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#ifdef RT_CUDA_RACES
+#include <sanitizer/tsan_interface.h>
+#endif
 
 constexpr unsigned THREADS_MAX = 1024, WARP = 32, GRID_MAX_YZ = 65535;
 constexpr size_t STACK_BYTES = 64 << 10, PAGE_BYTES = 4096;
+
+/* ---- races: who may rely on whom, for the thread sanitizer ----------------------------------------- */
+
+/* What a thread did before a meeting has happened for whoever comes out of it; nothing else orders threads
+ * of a block. Meetings alternate between two places: who is still on its way out of one must not see what
+ * others did since. Blocks follow each other in order: races between blocks stay unseen here. */
+struct race_fiber {
+    void *thread;
+    char meetings[2];
+    unsigned met, which; /* which: the places of the others' meeting, a bit a lane */
+};
+
+static char race_launch, race_barriers[2];
+
+#ifdef RT_CUDA_RACES
+static void *race_scheduler;
+
+static void race_begin(race_fiber *f)
+{
+    race_scheduler = race_scheduler ? race_scheduler : __tsan_get_current_fiber();
+    f->thread = __tsan_create_fiber(0);
+}
+
+static void race_switch(race_fiber *to)
+{
+    __tsan_switch_to_fiber(to ? to->thread : race_scheduler, __tsan_switch_to_fiber_no_sync);
+}
+
+static void race_before(char *meeting)
+{
+    __tsan_release(meeting);
+}
+
+static void race_after(char *meeting)
+{
+    __tsan_acquire(meeting);
+}
+#else
+static void race_begin(race_fiber *) {}
+static void race_switch(race_fiber *) {}
+static void race_before(char *) {}
+static void race_after(char *) {}
+#endif
+
+/* ---- threads -------------------------------------------------------------------------------------- */
 
 enum waiting { RUNS, AT_BARRIER, AT_WARP, ENDED };
 
@@ -19,13 +67,14 @@ struct fiber {
     int operation;       /* of its warp */
     unsigned mask, number, width;
     uint64_t value; /* what it brings to the meeting, and then what it takes from there */
+    race_fiber race;
 };
 
 struct block {
     const char *kernel;
     void (*body)(void *context);
     void *context, *scheduler_top;
-    unsigned threads, ended;
+    unsigned threads, ended, barriers;
     fiber *now;
 };
 
@@ -61,12 +110,15 @@ emulated_switch:
 
 static void pause_fiber(void)
 {
+    race_switch(NULL);
     emulated_switch(&running.now->stack_top, running.scheduler_top);
 }
 
 static void fiber_main(void)
 {
+    race_after(&race_launch);
     running.body(running.context);
+    race_before(&race_launch);
     running.now->state = ENDED;
     running.ended++;
     pause_fiber();
@@ -80,6 +132,7 @@ static void fiber_begin(fiber *f)
         if (stack == MAP_FAILED || mprotect(stack, PAGE_BYTES, PROT_NONE) != 0)
             emulated_fail("there is no memory for the stack of a thread");
         f->stack = (char *)stack;
+        race_begin(&f->race);
     }
     /* Tops lie apart by a cache line, lest all of them share the same sets of the cache. */
     size_t stagger = (size_t)(f - fibers) % 32 * 64;
@@ -177,7 +230,10 @@ bool emulated_barrier(bool vote, emulated_site where)
     f->state = AT_BARRIER;
     f->where = where;
     f->value = vote;
+    char *meeting = &race_barriers[running.barriers % 2];
+    race_before(meeting);
     pause_fiber();
+    race_after(meeting);
     return f->value != 0;
 }
 
@@ -200,6 +256,7 @@ static void barrier_open(void)
                           first->place.thread.x, first->where.file, first->where.line, f->place.thread.x,
                           f->where.file, f->where.line);
     }
+    running.barriers++;
     for (unsigned i = 0; i < running.threads; i++)
         if (fibers[i].state == AT_BARRIER) {
             fibers[i].state = RUNS;
@@ -239,6 +296,26 @@ static bool warp_complete(const fiber *warp, const fiber *f)
     return true;
 }
 
+static void warp_meet(fiber *warp, unsigned mask)
+{
+    uint64_t brought[WARP] = {0}, taken[WARP];
+    unsigned which = 0;
+    for (unsigned l = 0; l < WARP; l++)
+        if (mask >> l & 1) {
+            brought[l] = warp[l].value;
+            which |= warp[l].race.met % 2 << l;
+        }
+    for (unsigned l = 0; l < WARP; l++)
+        if (mask >> l & 1)
+            taken[l] = warp_result(warp, l, brought);
+    for (unsigned l = 0; l < WARP; l++)
+        if (mask >> l & 1) {
+            warp[l].state = RUNS;
+            warp[l].value = taken[l];
+            warp[l].race.which = which;
+        }
+}
+
 uint64_t emulated_warp(int operation, unsigned mask, uint64_t value, unsigned number, unsigned width,
                        emulated_site where)
 {
@@ -249,22 +326,15 @@ uint64_t emulated_warp(int operation, unsigned mask, uint64_t value, unsigned nu
     f->state = AT_WARP;
     f->where = where;
     f->operation = operation, f->mask = mask, f->number = number, f->width = width, f->value = value;
-    if (!warp_complete(warp, f)) {
+    race_before(&f->race.meetings[f->race.met % 2]);
+    if (warp_complete(warp, f))
+        warp_meet(warp, mask);
+    else
         pause_fiber();
-        return f->value;
-    }
-    uint64_t brought[WARP] = {0}, taken[WARP];
     for (unsigned l = 0; l < WARP; l++)
         if (mask >> l & 1)
-            brought[l] = warp[l].value;
-    for (unsigned l = 0; l < WARP; l++)
-        if (mask >> l & 1)
-            taken[l] = warp_result(warp, l, brought);
-    for (unsigned l = 0; l < WARP; l++)
-        if (mask >> l & 1) {
-            warp[l].state = RUNS;
-            warp[l].value = taken[l];
-        }
+            race_after(&warp[l].race.meetings[f->race.which >> l & 1]);
+    f->race.met++;
     return f->value;
 }
 
@@ -275,6 +345,7 @@ static void block_run(dim3 at, dim3 grid, dim3 threads)
     unsigned list[THREADS_MAX];
     running.threads = threads.x * threads.y * threads.z;
     running.ended = 0;
+    race_before(&race_launch);
     for (unsigned i = 0; i < running.threads; i++) {
         dim3 thread(i % threads.x, i / threads.x % threads.y, i / (threads.x * threads.y));
         fibers[i].place = {thread, at, threads, grid};
@@ -289,12 +360,14 @@ static void block_run(dim3 at, dim3 grid, dim3 threads)
                 continue;
             running.now = f;
             emulated_here = &f->place;
+            race_switch(&f->race);
             emulated_switch(&running.scheduler_top, f->stack_top);
             moved = true;
         }
         if (!moved)
             barrier_open();
     }
+    race_after(&race_launch);
 }
 
 void emulated_grid(const char *kernel, dim3 grid, dim3 threads, void (*body)(void *context), void *context)
