@@ -75,6 +75,8 @@ static void pass_alloc(rt_trainer *t)
     size_t chunk = RT_MAX(bytes / (v * sizeof(float)), (size_t)CHUNK_ROWS_MIN);
     t->chunk_rows = (int)RT_MIN(chunk, r);
     t->logits = rt_net_floats(ops, (size_t)t->chunk_rows * v);
+    t->gathered = rt_net_floats(ops, (size_t)t->chunk_rows * d);
+    t->used = ops->alloc(ops, (size_t)t->chunk_rows * sizeof(int32_t));
     t->firsts = ops->alloc(ops, ((size_t)t->chunk_rows + 1) * sizeof(int32_t));
     t->firsts_host = rt_alloc(((size_t)t->chunk_rows + 1) * sizeof(int32_t));
     t->lse = rt_net_floats(ops, r);
@@ -122,7 +124,8 @@ void rt_trainer_free(rt_trainer **trainer)
         layer_free(ops, &t->layers[l]);
     void *backend[] = {t->at, t->act, t->ids, t->tables, t->kv, t->dkv, t->rstd,
                        t->hidden, t->dx, t->dh,
-                       t->dqkv, t->datt, t->dgate_up, t->dact, t->logits, t->firsts, t->lse,
+                       t->dqkv, t->datt, t->dgate_up, t->dact, t->logits, t->gathered, t->used,
+                       t->firsts, t->lse,
                        t->targets, t->weights, t->logprobs, t->u, t->du, t->dropout.dropped,
                        t->dropout.mask};
     for (size_t i = 0; i < RT_COUNT(backend); i++)

@@ -63,7 +63,9 @@ struct rt_trainer {
     /* logits in chunks */
     int chunk_rows;
     float *logits;      // (chunk_rows, V)
+    float *gathered;    // (chunk_rows, D): their rows of hidden, and then of dh
     int32_t *targets, *firsts; // (entries_capacity), (chunk_rows + 1), backend memory
+    int32_t *used;      // (chunk_rows), backend memory: the chunk's rows
     int32_t *targets_host, *firsts_host;
     float *weights, *weights_host;   // (entries_capacity)
     float *logprobs, *logprobs_host; // (entries_capacity)

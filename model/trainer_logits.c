@@ -59,28 +59,18 @@ void rt_entries_plan(rt_trainer *t, const rt_entry *entries, int count)
     plan->count = count;
 }
 
-/* Runs of adjacent used rows share one matmul; the number of rows in it changes no bit. */
-static int run_length(const int32_t *rows, int count)
-{
-    int n = 1;
-    while (n < count && rows[n] == rows[0] + n)
-        n++;
-    return n;
-}
-
-/* Returns whether they were still there. */
+/* The chunk's rows of hidden side by side, whatever lies between, so that one product has them all: how many
+ * rows are in it changes no bit. Returns whether their logits were still there. */
 static bool chunk_logits(rt_trainer *t, const int32_t *used, int count)
 {
     rt_ops *ops = t->net->ops;
     int v = t->net->arch.vocab, d = t->net->arch.d;
+    ops->upload(ops, t->used, used, sizeof(int32_t) * (size_t)count);
+    ops->gather(ops, t->gathered, t->hidden, t->used, count, d);
     if (t->logits_used_count == count &&
         memcmp(t->logits_used, used, sizeof(int32_t) * (size_t)count) == 0)
         return true;
-    for (int i = 0, n; i < count; i += n) {
-        n = run_length(used + i, count - i);
-        ops->matmul(ops, t->logits + (size_t)i * (size_t)v, v,
-                    t->hidden + (size_t)used[i] * (size_t)d, d, rt_net_head(t->net), n, false);
-    }
+    ops->matmul(ops, t->logits, v, t->gathered, d, rt_net_head(t->net), count, false);
     memcpy(t->logits_used, used, sizeof(int32_t) * (size_t)count);
     t->logits_used_count = count;
     return false;
@@ -169,13 +159,9 @@ void rt_trainer_logits_backward(rt_trainer *t, const rt_entry *entries, const fl
         ops->upload(ops, t->firsts, t->firsts_host, sizeof(int32_t) * ((size_t)count + 1));
         ops->logprob_backward(ops, t->logits, t->lse + from, t->firsts, t->targets + base,
                               t->weights + base, count, v, temperature);
-        for (int i = 0, n; i < count; i += n) {
-            n = run_length(used + i, count - i);
-            const float *dlogits = t->logits + (size_t)i * (size_t)v;
-            size_t row = (size_t)used[i] * (size_t)d;
-            ops->matmul_dx(ops, t->dh + row, d, dlogits, v, rt_net_head(t->net), n, false);
-            if (t->net->lora == NULL)
-                ops->matmul_dw(ops, grad + t->net->head_at, dlogits, v, t->hidden + row, d, n, v, d);
-        }
+        if (t->net->lora == NULL)
+            ops->matmul_dw(ops, grad + t->net->head_at, t->logits, v, t->gathered, d, count, v, d);
+        ops->matmul_dx(ops, t->gathered, d, t->logits, v, rt_net_head(t->net), count, false);
+        ops->scatter(ops, t->dh, t->gathered, t->used, count, d);
     }
 }

@@ -75,6 +75,8 @@ void GLUE(GLUE(GLUE(rt_cpu_fill_, RT_ISA), _), RT_TEAM)(rt_ops *ops)
     ops->matmul_dw = cpu_matmul_dw;
     ops->embed = cpu_embed;
     ops->embed_backward = cpu_embed_backward;
+    ops->gather = cpu_gather;
+    ops->scatter = cpu_scatter;
     ops->rmsnorm = cpu_rmsnorm;
     ops->rmsnorm_backward = cpu_rmsnorm_backward;
     ops->rope = cpu_rope;

@@ -39,6 +39,20 @@ static void cpu_embed_backward(rt_ops *ops, float *dtable, const int32_t *ids, c
     }
 }
 
+static void cpu_gather(rt_ops *ops, float *y, const float *x, const int32_t *index, int rows, int d)
+{
+    (void)ops;
+    for (int r = 0; r < rows; r++)
+        memcpy(y + (size_t)r * (size_t)d, x + (size_t)index[r] * (size_t)d, (size_t)d * sizeof(float));
+}
+
+static void cpu_scatter(rt_ops *ops, float *y, const float *x, const int32_t *index, int rows, int d)
+{
+    (void)ops;
+    for (int r = 0; r < rows; r++)
+        memcpy(y + (size_t)index[r] * (size_t)d, x + (size_t)r * (size_t)d, (size_t)d * sizeof(float));
+}
+
 static void cpu_rmsnorm(rt_ops *ops, float *y, float *rstd, const float *x, const float *w,
                         int rows, int d, float eps)
 {

@@ -91,6 +91,11 @@ typedef struct rt_ops {
     void (*embed_backward)(struct rt_ops *ops, float *dtable, const int32_t *ids, const float *dy,
                            int rows, int d);
 
+    /* Row r of y (R, D) = row index[r] of x, and back: row index[r] of y = row r of x, no index twice.
+     * Rows that lie apart go through one product so. */
+    void (*gather)(struct rt_ops *ops, float *y, const float *x, const int32_t *index, int rows, int d);
+    void (*scatter)(struct rt_ops *ops, float *y, const float *x, const int32_t *index, int rows, int d);
+
     /* y = x · rsqrt(mean(x²) + eps) · w; w NULL = ones. rstd (R) is saved for backward. */
     void (*rmsnorm)(struct rt_ops *ops, float *y, float *rstd, const float *x, const float *w,
                     int rows, int d, float eps);

@@ -22,7 +22,7 @@ static void world_bounds(const world *w, double bound[R_COUNT])
     bound[R_MATMUL] = bound[R_MATMUL_ADD] = (d + 2) * U * (d + 1);
     bound[R_DX] = (f + 2) * U * (f + 1);
     bound[R_DW] = (rows + 2) * U * rows;
-    bound[R_EMBED] = 0;
+    bound[R_EMBED] = bound[R_GATHER] = bound[R_SCATTER] = 0;
     bound[R_DTABLE] = rows * U * rows;
     /* mean(x²) of d ≥ 40 uniform numbers stays above 0.1: rstd < 3.2, rstd³ < 33 */
     bound[R_NORM] = bound[R_RSTD] = (d + 8) * U * 3.2;

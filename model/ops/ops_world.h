@@ -23,20 +23,23 @@ typedef struct world {
     int d, f, heads, kv_heads, s, v, dtype;
     float *x, *dy, *wide, *dwide, *norm, *q, *k, *logits, *frequencies, *g; // rows × …
     void *w, *table;   // (F, D), (V, D) words of dtype
-    int32_t ids[WORLD_ROWS], target[WORLD_ROWS], first[WORLD_ROWS + 1], targets[2 * WORLD_ROWS];
+    int32_t ids[WORLD_ROWS], shuffled[WORLD_ROWS], target[WORLD_ROWS], first[WORLD_ROWS + 1];
+    int32_t targets[2 * WORLD_ROWS];
     int32_t pages[2][WORLD_PAGES];
     rt_row at[WORLD_ROWS];
 } world;
 
 enum result {
-    R_MATMUL, R_MATMUL_ADD, R_DX, R_DW, R_EMBED, R_DTABLE, R_NORM, R_RSTD, R_NORM_DX, R_NORM_DW,
+    R_MATMUL, R_MATMUL_ADD, R_DX, R_DW, R_EMBED, R_DTABLE, R_GATHER, R_SCATTER,
+    R_NORM, R_RSTD, R_NORM_DX, R_NORM_DW,
     R_ROPE, R_ATTENTION, R_STATS, R_DQ, R_DKV, R_GATHER_K, R_GATHER_V, R_SWIGLU, R_SWIGLU_DX,
     R_SWIGLU_Y, R_ADD, R_AXPY, R_MULTIPLY, R_LOGPROB, R_LSE, R_DLOGITS, R_ADAM_W, R_ADAM_M,
     R_ADAM_V, R_DOT, R_GRAM, R_CHANGE, R_CHANGE_SUM, R_CHANGE_SEEN, R_COUNT
 };
 
 static const char *const world_names[R_COUNT] = {
-    "matmul", "matmul accumulate", "matmul_dx", "matmul_dw", "embed", "embed_backward", "rmsnorm",
+    "matmul", "matmul accumulate", "matmul_dx", "matmul_dw", "embed", "embed_backward",
+    "gather", "scatter", "rmsnorm",
     "rstd", "rmsnorm_backward dx", "rmsnorm_backward dw", "rope", "attention", "attention stats",
     "attention_backward dq", "attention_backward dkv", "kv_gather k", "kv_gather v", "swiglu",
     "swiglu_backward", "swiglu_backward y", "add", "axpy", "multiply", "logprob", "lse", "logprob_backward",
@@ -103,6 +106,7 @@ static inline world *world_new(int d, int f, int heads, int kv_heads, int s, int
     for (int r = 0; r < WORLD_ROWS; r++) {
         bool second = r >= WORLD_FIRST;
         w->ids[r] = (int32_t)rt_below(7, 12, (uint64_t)r, (uint32_t)v);
+        w->shuffled[r] = (r * 77 + 5) % WORLD_ROWS; /* each row once: 77 and their number share no factor */
         w->target[r] = r % 5 ? (int32_t)rt_below(7, 13, (uint64_t)r, (uint32_t)v) : -1;
         w->first[r + 1] = w->first[r] + r % 3;
         w->at[r] = (rt_row){second ? r - WORLD_FIRST + WORLD_FORK : r, w->pages[second]};
@@ -162,7 +166,8 @@ static inline record *record_new(const world *w)
     size_t q = (size_t)(w->heads * w->s), k = (size_t)(w->kv_heads * w->s);
     size_t counts[R_COUNT] = {
         [R_MATMUL] = rows * f, [R_MATMUL_ADD] = rows * f, [R_DX] = rows * d, [R_DW] = f * d,
-        [R_EMBED] = rows * d, [R_DTABLE] = v * d, [R_NORM] = rows * d, [R_RSTD] = rows,
+        [R_EMBED] = rows * d, [R_DTABLE] = v * d, [R_GATHER] = rows * d, [R_SCATTER] = rows * d,
+        [R_NORM] = rows * d, [R_RSTD] = rows,
         [R_NORM_DX] = rows * d, [R_NORM_DW] = d, [R_ROPE] = rows * q, [R_ATTENTION] = rows * q,
         [R_STATS] = rows * (size_t)w->heads * 2, [R_DQ] = rows * q,
         [R_DKV] = world_pool_floats(w), [R_GATHER_K] = rows * k, [R_GATHER_V] = rows * k,
@@ -192,7 +197,7 @@ typedef struct stage {
     rt_ops *ops;
     const world *w;
     float *x, *dy, *wide, *dwide, *norm, *q, *k, *logits, *frequencies, *g;
-    int32_t *ids, *target, *first, *targets, *pages;
+    int32_t *ids, *shuffled, *target, *first, *targets, *pages;
     rt_row *at;
     rt_packed *matrix, *table;
     rt_kv_view kv;
@@ -255,6 +260,7 @@ static inline void stage_open(stage *s, rt_ops *ops, const world *w, const recor
         .frequencies = world_upload(ops, w->frequencies, (size_t)w->s / 2 * one),
         .g = world_upload(ops, w->g, 2 * rows),
         .ids = world_upload(ops, w->ids, sizeof w->ids),
+        .shuffled = world_upload(ops, w->shuffled, sizeof w->shuffled),
         .target = world_upload(ops, w->target, sizeof w->target),
         .first = world_upload(ops, w->first, sizeof w->first),
         .targets = world_upload(ops, w->targets, sizeof w->targets),
@@ -271,7 +277,7 @@ static inline void stage_close(stage *s)
 {
     rt_ops *ops = s->ops;
     void *all[] = {s->x, s->dy, s->wide, s->dwide, s->norm, s->q, s->k, s->logits, s->frequencies,
-                   s->g, s->ids, s->target, s->first, s->targets, s->pages, s->at, s->kv.pool};
+                   s->g, s->ids, s->shuffled, s->target, s->first, s->targets, s->pages, s->at, s->kv.pool};
     for (size_t i = 0; i < RT_COUNT(all); i++)
         ops->free(ops, all[i]);
     for (int i = 0; i < R_COUNT; i++)
@@ -296,6 +302,8 @@ static inline void run_linear(const stage *s, int first, int n)
     ops->matmul_dw(ops, to[R_DW], s->wide + wide, f, x, d, n, f, d);
     ops->embed(ops, to[R_EMBED] + at, s->ids + first, s->table, n);
     ops->embed_backward(ops, to[R_DTABLE], s->ids + first, dy, n, d);
+    ops->gather(ops, to[R_GATHER] + at, s->x, s->shuffled + first, n, d);
+    ops->scatter(ops, to[R_SCATTER], x, s->shuffled + first, n, d);
     ops->rmsnorm(ops, to[R_NORM] + at, to[R_RSTD] + first, x, s->norm, n, d, 1e-5f);
     ops->rmsnorm_backward(ops, to[R_NORM_DX] + at, to[R_NORM_DW], dy, x, to[R_RSTD] + first, s->norm, n, d);
     world_copy(ops, to[R_ADD] + at, x, count);

@@ -117,6 +117,22 @@ static void ref_embed_backward(rt_ops *ops, float *dtable, const int32_t *ids, c
             dtable[(size_t)ids[r] * (size_t)d + (size_t)i] += dy[(size_t)r * (size_t)d + (size_t)i];
 }
 
+static void ref_gather(rt_ops *ops, float *y, const float *x, const int32_t *index, int rows, int d)
+{
+    (void)ops;
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < d; i++)
+            y[(size_t)r * (size_t)d + (size_t)i] = x[(size_t)index[r] * (size_t)d + (size_t)i];
+}
+
+static void ref_scatter(rt_ops *ops, float *y, const float *x, const int32_t *index, int rows, int d)
+{
+    (void)ops;
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < d; i++)
+            y[(size_t)index[r] * (size_t)d + (size_t)i] = x[(size_t)r * (size_t)d + (size_t)i];
+}
+
 static void ref_rmsnorm(rt_ops *ops, float *y, float *rstd, const float *x, const float *w,
                         int rows, int d, float eps)
 {
@@ -306,6 +322,8 @@ void rt_ref_fill(rt_ops *ops)
     ops->matmul_dw = ref_matmul_dw;
     ops->embed = ref_embed;
     ops->embed_backward = ref_embed_backward;
+    ops->gather = ref_gather;
+    ops->scatter = ref_scatter;
     ops->rmsnorm = ref_rmsnorm;
     ops->rmsnorm_backward = ref_rmsnorm_backward;
     ops->swiglu = ref_swiglu;

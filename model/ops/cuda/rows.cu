@@ -49,6 +49,31 @@ static void embed_backward(rt_ops *, float *dtable, const int32_t *ids, const fl
     CUDA_LAUNCH(embed_back, (unsigned)rows, 128, dtable, ids, dy, rows, d);
 }
 
+/* A block of threads a row; index says where it is taken from, or where it goes. */
+__global__ void rows_gather(float *y, const float *x, const int32_t *index, int d)
+{
+    for (int i = (int)threadIdx.x; i < d; i += (int)blockDim.x)
+        y[(size_t)blockIdx.x * d + i] = x[(size_t)index[blockIdx.x] * d + i];
+}
+
+__global__ void rows_scatter(float *y, const float *x, const int32_t *index, int d)
+{
+    for (int i = (int)threadIdx.x; i < d; i += (int)blockDim.x)
+        y[(size_t)index[blockIdx.x] * d + i] = x[(size_t)blockIdx.x * d + i];
+}
+
+static void gather(rt_ops *, float *y, const float *x, const int32_t *index, int rows, int d)
+{
+    if (rows > 0)
+        CUDA_LAUNCH(rows_gather, (unsigned)rows, 128, y, x, index, d);
+}
+
+static void scatter(rt_ops *, float *y, const float *x, const int32_t *index, int rows, int d)
+{
+    if (rows > 0)
+        CUDA_LAUNCH(rows_scatter, (unsigned)rows, 128, y, x, index, d);
+}
+
 /* ---- norms: half a warp a row ------------------------------------------------------------------ */
 
 constexpr int ROW_THREADS = 128, ROWS_AT_ONCE = ROW_THREADS / LANES;
@@ -284,6 +309,8 @@ void rt_cuda_fill_rows(rt_ops *ops)
 {
     ops->embed = embed;
     ops->embed_backward = embed_backward;
+    ops->gather = gather;
+    ops->scatter = scatter;
     ops->rmsnorm = rmsnorm;
     ops->rmsnorm_backward = rmsnorm_backward;
     ops->swiglu = swiglu;
