@@ -10,12 +10,12 @@
 #   sh bench/resets.sh report     the tables and plots of what is there
 #   sh bench/resets.sh models     only the models to start from, and how often each is right
 # --to DIR: where everything goes (runs/resets). --docs: writes tables and plots into docs/.
-# --regimes, --methods, --seeds, --rates "A B …": only a part.
+# --regimes, --methods, --seeds "A B …": only a part; --rates "A B …": those that tune tries.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 mode=default to=runs/resets docs=no
-only_regimes='' only_methods='' only_seeds='' only_rates=''
+only_regimes='' only_methods='' only_seeds='' only_rates='' rates=''
 while [ $# -gt 0 ]; do
     case $1 in
     quick | full | tune | report | models | cost) mode=$1 ;;
@@ -40,8 +40,6 @@ done
 methods="grpo grpo_seqmean rrpo srpo srpo_oracle caro"
 regimes="chain slips6 slips12 facts12 dense sparse hard"
 seeds="1 2 3 4 5"
-rates="5e-5 1e-4 2e-4 4e-4"
-tuning_seeds="1001 1002"
 grid="t8d8b2 t8d4b2 t8d2b2 t16d16b2 t16d8b2 t16d4b2 t24d24b2 t24d12b2 t24d6b2
 t8d8b30 t8d4b30 t8d2b30 t16d16b30 t16d8b30 t16d4b30 t24d24b30 t24d12b30 t24d6b30"
 less='' same_seed=''
@@ -51,7 +49,7 @@ quick)
     less="--set steps=2 --set algorithm.problems=2 --set eval.every=1 --set eval.problems=4"
     ;;
 full) regimes="$regimes rare12 needles $grid" ;;
-tune) regimes="slips12 sparse" seeds=$tuning_seeds ;;
+tune) regimes="slips12 sparse" seeds="1001 1002" rates=${only_rates:-5e-5 1e-4 2e-4 4e-4} ;;
 cost)
     # Rounds of the same work, methods in turn; the two small evaluations lie outside the steps. Five
     # rounds scatter by a tenth and more.
@@ -60,9 +58,8 @@ cost)
     ;;
 esac
 regimes=${only_regimes:-$regimes} methods=${only_methods:-$methods}
-seeds=${only_seeds:-$seeds} rates=${only_rates:-$rates}
-
-say() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*"; }
+seeds=${only_seeds:-$seeds}
+. bench/sweep.sh
 
 # A name of the grid: t24d6b2 has 24 thoughts, of which 6 decide, and succeeds in 2 % at first.
 grid_knobs() { # name
@@ -197,66 +194,16 @@ rate_of() { # regime, method
         END { print found == "" ? "1e-4" : found }' bench/resets/rates.txt
 }
 
-total=0 done_before=0 done_here=0 failed=0
-began=$(date +%s)
+methods_of() { echo "$methods"; }
 
-left() {
-    rest=$((total - done_before - done_here))
-    spent=$(($(date +%s) - began))
-    [ $done_here -gt 0 ] && echo ", about $((rest * spent / done_here / 60 + 1)) min left"
-}
-
-one() { # folder, regime, method, seed, rate
-    [ -f "$1/summary.json" ] && return 0
-    mkdir -p "$(dirname "$1")"
+settings_of() { # regime, method
     config=run
-    on_chain "$2" >/dev/null && config=chain
-    task="--set model.path=$(model_of "$2") $(settings "$2")"
-    # shellcheck disable=SC2086
-    "$retake" run "bench/resets/$config.yaml" --run "$1" --quiet --json --set algorithm="$3" \
-        --set seed="${same_seed:-$4}" \
-        --set learner.lr="$5" $task $less >"$1.out" 2>&1
-    code=$?
-    [ $code -eq 130 ] && { echo "stopped; the same command goes on"; exit 130; }
-    done_here=$((done_here + 1))
-    if [ $code -ne 0 ]; then
-        failed=$((failed + 1))
-        say "FAILED: $2 $3, seed $4: $(tail -1 "$1.out")"
-        return 0
-    fi
-    rm -f "$1.out"
-    say "$((done_before + done_here))/$total: $2 $3, seed $4, rate $5$(left)"
+    on_chain "$1" >/dev/null && config=chain
+    echo "bench/resets/$config.yaml --set algorithm=$2 --set model.path=$(model_of "$1") $(settings "$1")"
 }
 
-# Walks over all runs: counts first, then runs. Seeds go outside, so that what is there at any time
-# compares all methods.
-walk() { # command
-    for seed in $seeds; do
-        for regime in $regimes; do
-            for method in $methods; do
-                for rate in ${1:-$(rate_of "$regime" "$method")}; do
-                    folder=$runs/$regime/$method/$seed
-                    [ -n "${1:-}" ] && folder=$folder-$rate
-                    if [ "$counting" = yes ]; then
-                        total=$((total + 1))
-                        [ -f "$folder/summary.json" ] && done_before=$((done_before + 1))
-                    else
-                        one "$folder" "$regime" "$method" "$seed" "$rate"
-                    fi
-                done
-            done
-        done
-    done
-}
-
-run_all() { # rates, or nothing: the tuned ones
-    counting=yes
-    walk "${1:-}"
-    say "$total runs, $done_before of them done before"
+warm_all() {
     for regime in $regimes; do warm "$regime"; done
-    began=$(date +%s)
-    counting=no
-    walk "${1:-}"
 }
 
 report() {
@@ -274,8 +221,8 @@ report() {
 
 case $mode in
 models)
+    warm_all
     for regime in $regimes; do
-        warm "$regime"
         model=$(model_of "$regime") task=$(settings "$regime")
         [ "$regime" = chain ] && task="--task chain $task"
         for how in "--temperature 1" --greedy; do
@@ -288,11 +235,13 @@ models)
     ;;
 tune)
     runs=$to/tune
-    run_all "$rates"
+    warm_all
+    run_all
     "$reader" tune "$runs" --to bench/resets/rates.txt || exit 1
     ;;
 cost)
     runs=$to/cost
+    warm_all
     run_all
     "$reader" cost "$runs" --to "$to/cost.md" || exit 1
     cat "$to/cost.md"
@@ -300,7 +249,7 @@ cost)
 *)
     runs=$to/runs name=report
     [ "$mode" = quick ] && runs=$to/quick name=report-quick
-    [ "$mode" = report ] || run_all
+    [ "$mode" = report ] || { warm_all; run_all; }
     report
     ;;
 esac

@@ -47,8 +47,10 @@ say "ok: tables and plots"
 # A run that is missing is made, the others stay as they are.
 runs=$work/science/quick
 rm -rf "$runs/dense/caro/1"
+sed -i 's/^  lr: .*/  lr: 0.5/' "$runs/chain/grpo/1/config.yaml" # as if rates had been chosen anew
 sh bench/resets.sh quick --to "$work/science" >"$work/second.out" 2>&1 || fail "resets.sh, second time: $?"
-grep -q "12 runs, 11 of them done before" "$work/second.out" || fail "it does not go on: $(cat "$work/second.out")"
+grep -q "12 runs, 10 of them done before" "$work/second.out" || fail "it does not go on: $(cat "$work/second.out")"
+[ -f "$work/science/outdated/quick/chain/grpo/1-0.5/summary.json" ] || fail "the run of another rate is not kept"
 grep -q "warm start" "$work/second.out" && fail "the models are trained again"
 same "$(ls "$runs"/*/*/1/summary.json | wc -l)" 12 "finished runs"
 sh bench/resets.sh report --to "$work/science" >"$work/report.out" 2>&1 && fail "a report without runs"
