@@ -489,6 +489,7 @@ bool rt_job_stale(const rt_job *job, int64_t staleness); /* of the version it wa
 /* Makes the mixture and refuses one that can't fill the run's steps. */
 int rt_mixing_check(rt_coordinator *co, rt_error *err);
 int rt_mixing_load(rt_coordinator *co, rt_error *err); /* what the steps so far left in run.db */
+void rt_mixing_warn(rt_coordinator *co); /* of settings that leave a task without what its share goes by */
 void rt_mixing_close(rt_coordinator *co);
 /* problems[i] = problem i of the plan's step, in its arena. */
 int rt_mixing_step(rt_coordinator *co, rt_plan *plan, rt_problem *problems, rt_error *err);

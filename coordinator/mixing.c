@@ -98,6 +98,31 @@ int rt_mixing_load(rt_coordinator *co, rt_error *err)
     return co->mix && co->past.exists ? load(co, err) : RT_OK;
 }
 
+void rt_mixing_warn(rt_coordinator *co)
+{
+    const rt_config *config = co->config;
+    double weights = 0, least = INFINITY;
+    int rarest = 0;
+    for (int i = 0; i < config->tasks_count; i++) {
+        double weight = config->tasks[i].weight;
+        weights += weight;
+        if (weight > 0 && weight < least) {
+            least = weight;
+            rarest = i;
+        }
+    }
+    double places = (double)config->algorithm.problems * least / weights; /* with a floor of 1 */
+    if (config->mixing.strategy != RT_MIX_GRADIENT || config->mixing.gradient_floor * places >= 2) {
+        return;
+    }
+    rt_events_add(co, RT_WARN, "coordinator",
+                  "task %s may get as few as %.1f problems a step, and the gradient of one alone has no "
+                  "unbiased norm; set %s to at least %.*f", rt_taskset_name(co->tasks, rarest),
+                  config->mixing.gradient_floor * places,
+                  places >= 2 ? "mixing.gradient_floor" : "algorithm.problems", places >= 2 ? 2 : 0,
+                  places >= 2 ? ceil(200 / places) / 100 : ceil(2 * weights / least));
+}
+
 void rt_mixing_close(rt_coordinator *co)
 {
     rt_mix_free(&co->mix);

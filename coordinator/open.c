@@ -187,6 +187,7 @@ int rt_coordinator_open(rt_coordinator *co, rt_error *err)
     if (!rc) {
         begin_or_go_on(co);
         tell_overlap(co, &overlap);
+        rt_mixing_warn(co);
     }
     return rc;
 }

@@ -117,4 +117,7 @@ for how in mixing.strategy=gradient gradients.correction=running_norms gradients
     [ "$(field "$work/one-$how.json" weights_hash)" != "$(field "$work/off.json" weights_hash)" ] ||
         fail "$how changes nothing"
 done
+warned="SELECT count(*) FROM events WHERE text LIKE '%no unbiased norm%'"
+same "$(query "$work/one-mixing.strategy=gradient" "$warned")" 1 "warnings of too small a floor"
+same "$(query "$work/one-gradients.correction=pcgrad" "$warned")" 0 "warnings without that strategy"
 say "ok: gradients of the tasks"
