@@ -117,8 +117,7 @@ static void told_while_it_is_open(void **state)
     assert_int_equal(wait_end(w), 0);
 }
 
-/* ---- order, failures, lies
- * ------------------------------------------------------------------------ */
+/* ---- order, failures, lies ---------------------------------------------------------------------- */
 
 static void the_order_of_arrival_changes_nothing(void **state)
 {
@@ -274,8 +273,7 @@ static void a_barrier_changes_nothing(void **state)
     assert_string_equal(hash[0], hash[2]);
 }
 
-/* ---- what agents say
- * -------------------------------------------------------------------------------- */
+/* ---- what agents say -------------------------------------------------------------------------- */
 
 static const char *one_never_boxes(uint64_t trajectory, char *text)
 {
@@ -388,8 +386,7 @@ static void a_step_of_nothing_is_not_lost(void **state)
     assert_int_equal(query(w, "SELECT count(*) FROM steps"), STEPS);
 }
 
-/* ---- what does not fit
- * --------------------------------------------------------------------------------- */
+/* ---- what does not fit ------------------------------------------------------------------------ */
 
 static const char *long_answers(uint64_t trajectory, char *text)
 {

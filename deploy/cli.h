@@ -75,8 +75,7 @@ void cli_model_hash(const cli_model *model, char hex[33]);
             "where MODEL is an adapter: its base (default: the one it names)"                      \
     }
 
-/* ---- JSONL filters
- * ------------------------------------------------------------------------------- */
+/* ---- JSONL filters ---------------------------------------------------------------------------- */
 
 /* Handles a batch of requests: answers[i] for requests[i] (NULL = bad line, answer already set). */
 typedef void cli_filter_fn(void *context, json_t **requests, json_t **answers, int count);
@@ -96,8 +95,7 @@ int32_t *cli_ids(const json_t *list, int vocab, int *count);
  * err). rt_free it. */
 rt_chat_message *cli_messages(const json_t *list, int *count, rt_error *err);
 
-/* ---- commands (one file each)
- * -------------------------------------------------------------------- */
+/* ---- commands (one file each) ----------------------------------------------------------------- */
 
 int cmd_run(int argc, char **argv);
 int cmd_coordinator(int argc, char **argv);

@@ -92,8 +92,7 @@ int cmd_config(int argc, char **argv)
     return 0;
 }
 
-/* ---- stats
- * --------------------------------------------------------------------------------------- */
+/* ---- stats ------------------------------------------------------------------------------------ */
 
 /* A run folder stands for its own stats socket. */
 static int stats_endpoint(const char *given, rt_buf *endpoint, rt_error *err)

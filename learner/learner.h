@@ -96,8 +96,7 @@ typedef struct rt_optimizer {
 } rt_optimizer;
 double rt_learning_rate(const rt_config *config, int64_t update, int64_t updates_total);
 
-/* ---- learner: one model in training
- * ---------------------------------------------------------------- */
+/* ---- learner: one model in training ----------------------------------------------------------- */
 
 typedef struct rt_learner rt_learner;
 
@@ -189,8 +188,7 @@ void rt_learner_set_version(rt_learner *learner, int64_t version);
 /* Progress counters for heartbeats; any thread. */
 uint64_t rt_learner_tokens(const rt_learner *learner);
 
-/* ---- checkpoints
- * ---------------------------------------------------------------------------------- */
+/* ---- checkpoints ------------------------------------------------------------------------------ */
 
 /* DIR/step-NNNNNN: config.json, model.safetensors (working weights) or adapter-0 and on (PEFT),
  * optimizer.safetensors (master, m, v), state.json (version, updates,
@@ -203,8 +201,7 @@ int rt_checkpoint_save(const rt_learner *learner, const char *dir, int kept, rt_
  */
 int rt_checkpoint_newest(const char *dir, rt_buf *path, int64_t *version, rt_error *err);
 
-/* ---- roles
- * ------------------------------------------------------------------------------------------ */
+/* ---- roles ------------------------------------------------------------------------------------ */
 
 /* The learner process: until the coordinator says stop (0), SIGINT/SIGTERM (RT_ERR_STOPPED, state
  * saved), an error, or no coordinator has been heard for unreachable_ms (RT_ERR_PEER). */
