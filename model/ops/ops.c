@@ -88,12 +88,19 @@ static bool has_avx512(void)
 }
 #endif
 
+/* Without OpenMP there is no team and no kernels for one. */
+#if defined(_OPENMP)
+#define KERNELS(isa) rt_cpu_fill_##isa##_alone, rt_cpu_fill_##isa##_team
+#else
+#define KERNELS(isa) rt_cpu_fill_##isa##_alone, rt_cpu_fill_##isa##_alone
+#endif
+
 static const isa isas[] = { /* best first */
 #if defined(__x86_64__)
-    {"cpu:avx512", has_avx512, rt_cpu_fill_avx512_alone, rt_cpu_fill_avx512_team},
-    {"cpu:avx2", has_avx2, rt_cpu_fill_avx2_alone, rt_cpu_fill_avx2_team},
+    {"cpu:avx512", has_avx512, KERNELS(avx512)},
+    {"cpu:avx2", has_avx2, KERNELS(avx2)},
 #endif
-    {"cpu:scalar", has_scalar, rt_cpu_fill_scalar_alone, rt_cpu_fill_scalar_team},
+    {"cpu:scalar", has_scalar, KERNELS(scalar)},
 };
 
 static int choose(rt_host *host, const char *device, int threads, rt_error *err)
