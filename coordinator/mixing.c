@@ -98,6 +98,7 @@ int rt_mixing_load(rt_coordinator *co, rt_error *err)
     return co->mix && co->past.exists ? load(co, err) : RT_OK;
 }
 
+/* What the floor leaves to the task with the least weight, whatever the norms. */
 void rt_mixing_warn(rt_coordinator *co)
 {
     const rt_config *config = co->config;
@@ -111,16 +112,13 @@ void rt_mixing_warn(rt_coordinator *co)
             rarest = i;
         }
     }
-    double places = (double)config->algorithm.problems * least / weights; /* with a floor of 1 */
-    if (config->mixing.strategy != RT_MIX_GRADIENT || config->mixing.gradient_floor * places >= 2) {
-        return;
+    double problems = (double)config->algorithm.problems * config->mixing.gradient_floor * least / weights;
+    if (config->mixing.strategy == RT_MIX_GRADIENT && problems < 2) {
+        rt_events_add(co, RT_WARN, "coordinator",
+                      "task %s may get as few as %.1f problems a step (algorithm.problems times "
+                      "mixing.gradient_floor times its part of the weights), and below 2 its gradient has no "
+                      "unbiased norm: raise one of them", rt_taskset_name(co->tasks, rarest), problems);
     }
-    rt_events_add(co, RT_WARN, "coordinator",
-                  "task %s may get as few as %.1f problems a step, and the gradient of one alone has no "
-                  "unbiased norm; set %s to at least %.*f", rt_taskset_name(co->tasks, rarest),
-                  config->mixing.gradient_floor * places,
-                  places >= 2 ? "mixing.gradient_floor" : "algorithm.problems", places >= 2 ? 2 : 0,
-                  places >= 2 ? ceil(200 / places) / 100 : ceil(2 * weights / least));
 }
 
 void rt_mixing_close(rt_coordinator *co)

@@ -3,16 +3,7 @@
 
 #include <stdlib.h>
 #include <sys/mman.h>
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
 #include <sanitizer/asan_interface.h>
-#endif
-#endif
-#ifndef ASAN_POISON_MEMORY_REGION
-#define ASAN_POISON_MEMORY_REGION(from, bytes) ((void)(from), (void)(bytes))
-#define ASAN_UNPOISON_MEMORY_REGION(from, bytes) ((void)(from), (void)(bytes))
-#endif
 
 constexpr size_t DEVICE_BYTES = (size_t)1 << 32, ALIGN = 256, GAP = 256; /* GAP: lies behind each piece */
 constexpr size_t HUGE_BYTES = 2 << 20; /* opening and closing takes a while for every page: large ones */
@@ -139,12 +130,12 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
 
 cudaError_t cudaFree(void *memory)
 {
+    if (!memory)
+        return cudaSuccess;
     piece **link = &pieces;
     while (*link && (*link)->from != memory)
         link = &(*link)->next;
     piece *gone = *link;
-    if (!memory)
-        return cudaSuccess;
     if (!gone)
         return failed(cudaErrorInvalidValue);
     ASAN_POISON_MEMORY_REGION(gone->from, gone->bytes);
